@@ -1,0 +1,92 @@
+"""Hypothesis profiles, and the suites that need something this machine may lack.
+
+A test marked with a suite's name runs only where the suite's requirement is met. Elsewhere it is deselected and
+the last lines of the run name the suite and what it needs. With ``CI=true`` that is an error instead, and so is
+any skipped test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Generator
+from typing import Final
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dev", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("ci", settings.get_profile("dev"), print_blob=True)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000, print_blob=True)
+
+IN_CI: Final = os.environ.get("CI", "").lower() in ("1", "true")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "dev"))
+
+OLDEST_NODE: Final = 18
+CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def has_node() -> bool:
+    """Whether Node.js of a version that the interop scripts run on, and npm, are on the path."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        return False
+    shown = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    version = re.match(r"v(\d+)\.", shown)
+    return version is not None and int(version[1]) >= OLDEST_NODE
+
+
+def has_chromium() -> bool:
+    return any(shutil.which(name) for name in CHROMIUM_NAMES)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+REQUIREMENTS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
+    "interop": (has_node, f"Node.js >= {OLDEST_NODE} and npm"),
+    "browser": (has_chromium, "Chromium"),
+    "root": (is_root, "root privileges"),
+}
+"""Marker of a suite -> whether it can run here, and what it needs."""
+
+missing_suites: Final = pytest.StashKey[list[str]]()
+"""The suites of which a test was collected and deselected."""
+
+
+def describe(suites: list[str]) -> str:
+    """For example ``interop (needs Node.js >= 18 and npm), root (needs root privileges)``."""
+    return ", ".join(f"{suite} (needs {REQUIREMENTS[suite][1]})" for suite in suites)
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k: what nobody asked for is not missing
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    collected = {suite for suite in REQUIREMENTS for item in items if item.get_closest_marker(suite)}
+    missing = [suite for suite in REQUIREMENTS if suite in collected and not REQUIREMENTS[suite][0]()]
+    if missing and IN_CI:
+        raise pytest.UsageError(f"with CI=true every suite must run, but this machine cannot run {describe(missing)}")
+    deselected = [item for item in items if any(item.get_closest_marker(suite) for suite in missing)]
+    if deselected:
+        config.stash[missing_suites] = missing
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in deselected]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that its line comes last
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, object, object]:
+    result = yield
+    if missing := config.stash.get(missing_suites, []):
+        terminalreporter.write_line(f"suites not run: {describe(missing)}", yellow=True, bold=True)
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if IN_CI and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("\nskipped tests are failures in CI", red=True, bold=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,70 @@
+"""A peer-to-peer message relay node for Trio programs.
+
+Layers, highest first; a file imports only from its own folder and from layers below (`tests/test_layers.py`):
+
+1. `cli`: the command line
+2. `node`: the nursery that runs one peer, and what the application sees of it
+3. `overlay` (pure: routing, membership, directory), `transports` (all I/O)
+4. `identity`
+5. `wire` (pure: bytes to values and back)
+6. `limits`, `exceptions`, `_bounded`
+
+`testing` is for programs that test themselves with this package.
+"""
+
+from .exceptions import (
+    DeliveryError,
+    HandshakeError,
+    LocalProtocolError,
+    MailboxFull,
+    NegotiationFailed,
+    NoAcknowledgement,
+    PayloadTooLarge,
+    PeerError,
+    PeerUnreachable,
+    ProtocolError,
+    RelayError,
+    RemoteProtocolError,
+    SessionTimeout,
+)
+from .identity import Identity
+from .limits import Limits
+from .node.datagram import DatagramSocket, open_datagram_socket
+from .node.node import Node
+from .node.opening import open_node
+from .node.values import Event, EventsLost, LinkDown, LinkInfo, LinkUp, Message, NodeStatistics, Receipt
+from .wire.ids import NodeId, parse_node_id
+from .wire.record import PeerRecord
+
+__all__ = [
+    "DatagramSocket",
+    "DeliveryError",
+    "Event",
+    "EventsLost",
+    "HandshakeError",
+    "Identity",
+    "Limits",
+    "LinkDown",
+    "LinkInfo",
+    "LinkUp",
+    "LocalProtocolError",
+    "MailboxFull",
+    "Message",
+    "NegotiationFailed",
+    "NoAcknowledgement",
+    "Node",
+    "NodeId",
+    "NodeStatistics",
+    "PayloadTooLarge",
+    "PeerError",
+    "PeerRecord",
+    "PeerUnreachable",
+    "ProtocolError",
+    "Receipt",
+    "RelayError",
+    "RemoteProtocolError",
+    "SessionTimeout",
+    "open_datagram_socket",
+    "open_node",
+    "parse_node_id",
+]

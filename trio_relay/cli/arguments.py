@@ -1,0 +1,175 @@
+"""The arguments of each command, checked one by one; what needs a file or a socket is checked later."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final, NoReturn
+
+from ..wire.addresses import is_dialable, parse_listen
+from ..wire.ids import NodeId, parse_node_id
+from ..wire.urls import parse_ws_url
+from .options import UsageError
+
+__all__ = ["LISTEN_NOWHERE", "make_parser"]
+
+LISTEN_NOWHERE: Final = "none"
+"""For ``--listen``: a peer without a listener."""
+
+_EPILOG: Final = """\
+Exit codes: 0 done, 1 failed while running, 2 could not start, 130 interrupted.
+'trio-relay COMMAND --help' shows the options of a command. To see messages travel: trio-relay demo
+"""
+
+_NODE: Final = """\
+Runs a peer until Ctrl-C or SIGTERM, which says goodbye to its neighbours: prints its
+links, and the messages that arrive.
+"""
+_NODE_EPILOG: Final = """\
+examples:
+  trio-relay node --listen 0.0.0.0:9001 --advertise ws://relay.example.org:9001 --identity relay.pem
+  trio-relay node --bootstrap ws://relay.example.org:9001
+  trio-relay node --listen none --bootstrap ws://relay.example.org:9001 --jsonl
+
+With --jsonl, standard input takes one command a line, and each gets one reply:
+  {"send": {"to": ID, "data": JSON}, "ref": ANY}     or "bytes": BASE64 instead of "data"
+  {"deliver": {"to": ID, "data": JSON}, "ref": ANY}  answered when it is in the receiver's mailbox
+  {"connect": ID, "ref": ANY}  {"disconnect": ID, "ref": ANY}  {"statistics": true, "ref": ANY}
+The end of input ends the node.
+"""
+_SEND: Final = """\
+Joins the network for a moment, delivers one message, and exits: with 0 when it is in
+the receiver's mailbox, with 1 when it is not known to be.
+"""
+_SEND_EPILOG: Final = """\
+example:
+  trio-relay send --bootstrap ws://relay.example.org:9001 0123456789abcdef0123456789abcdef01234567 hello
+
+DATA that starts with a dash comes after two: ... ID -- -hello
+"""
+_DEMO: Final = """\
+Runs two relays and four peers on this machine, lets every peer write to every other one,
+and again after a relay has gone. Exits with 0 when every message arrived.
+"""
+_KEYGEN: Final = """\
+Makes an identity: writes an Ed25519 private key to a file that only its owner can read,
+and prints the id that follows from it. Give the file to 'trio-relay node --identity'.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are a `UsageError`, which `main` shows as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """A parser for the command line; it raises `UsageError`, and sets ``command``."""
+    parser = _Parser(
+        prog="trio-relay",
+        description="A peer-to-peer message relay node, wire-compatible with peer-relay.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('trio-relay')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    _add_node(add("node", "run a peer", _NODE, _NODE_EPILOG))
+    _add_send(add("send", "deliver one message and exit", _SEND, _SEND_EPILOG))
+    add("demo", "watch messages cross a small network on this machine", _DEMO)
+    key = add("keygen", "make an identity file", _KEYGEN)
+    key.add_argument("file", metavar="FILE", help="where to write the private key (PEM, mode 0600)")
+    key.add_argument("--force", action="store_true", help="overwrite an existing file")
+    return parser
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        action="append",
+        type=_checked(lambda text: text == LISTEN_NOWHERE or parse_listen(text)),
+        help="where to listen, repeatable; 'none' for a peer without a listener; default: 127.0.0.1 and a free port",
+    )
+    parser.add_argument(
+        "--advertise",
+        metavar="URL",
+        action="append",
+        type=_checked(_check_advertised),
+        help="where other peers are told to dial, repeatable up to four times; default: where it listens",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain (PEM) for listening with wss")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key (PEM); both are read again on SIGHUP")
+    parser.add_argument("--jsonl", action="store_true", help="JSON lines on standard input and output, see below")
+    _add_common(parser, bootstrap_needed=False)
+
+
+def _add_send(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("to", metavar="ID", type=_node_id, help="the receiver: 40 hexadecimal digits")
+    parser.add_argument("data", metavar="DATA", help="the message: text, or any JSON value with --json")
+    parser.add_argument("--json", action="store_true", help="DATA is JSON")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="for all of it; default: %(default)g"
+    )
+    _add_common(parser, bootstrap_needed=True)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, bootstrap_needed: bool) -> None:
+    parser.add_argument(
+        "--bootstrap",
+        metavar="URL",
+        action="append",
+        type=_checked(parse_ws_url),
+        required=bootstrap_needed,
+        help="ws:// or wss:// URL of a peer, repeatable; one finds the rest of the network",
+    )
+    parser.add_argument("--identity", metavar="FILE", help="private key made by keygen; default: a new one each time")
+    parser.add_argument(
+        "--ca", metavar="FILE", help="certificate authorities (PEM) to trust for wss instead of the system's"
+    )
+    parser.add_argument("--legacy", action="store_true", help="admit original peer-relay nodes, and speak for them")
+    parser.add_argument("--verbose", action="store_true", help="log to standard error, failed attempts to link too")
+
+
+def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+
+    return check
+
+
+def _check_advertised(url: str) -> None:
+    host = parse_ws_url(url).host
+    if not is_dialable(host):
+        raise ValueError(f"expected the address of one machine, which others can dial, not {host}")
+
+
+def _node_id(text: str) -> NodeId:
+    return parse_node_id(_checked(parse_node_id)(text))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not {text!r}")
+    return value

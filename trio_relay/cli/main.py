@@ -1,0 +1,145 @@
+"""Exit codes, and one line for every error."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from ..exceptions import DeliveryError, RelayError
+from ..identity import Identity
+from . import demo, keygen, node, send
+from .arguments import LISTEN_NOWHERE, make_parser
+from .options import NodeOptions, UsageError
+from .tls import Certificate, client_context
+
+__all__ = ["main"]
+
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+_DEFAULT_LISTEN: Final = "127.0.0.1:0"
+
+_FAILURES: Final = (UsageError, RelayError, OSError, KeyboardInterrupt)
+"""What a command may fail with; anything else is a bug and shows its traceback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        try:
+            return _run(make_parser().parse_args(arguments))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except _FAILURES as error:
+        return _end(error)
+    except BaseExceptionGroup as group:
+        expected, bugs = group.split(_FAILURES)
+        if expected is None or bugs is not None:
+            raise
+        interrupts = expected.subgroup(KeyboardInterrupt)
+        return _end(_first(interrupts or expected))
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(error: BaseException) -> int:
+    """Says what went wrong; returns the exit code."""
+    if isinstance(error, OSError) and sys.stdout is not None:
+        # It may have been standard output that failed; at exit the interpreter would try again, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    # Whoever read our output has gone on purpose, as `head` does.
+    if not isinstance(error, BrokenPipeError):
+        line = " ".join(_explain(error).splitlines())
+        print(f"trio-relay: {line}", file=sys.stderr)
+    return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, DeliveryError):
+        found = "not delivered" if error.outcome == "not_delivered" else "not confirmed, it may have arrived"
+        return f"{found}: {error}"
+    return str(error) or type(error).__name__
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Only at checkpoints: not in the middle of a change of state, which closing the node would build upon.
+    run = partial(trio.run, restrict_keyboard_interrupt_to_checkpoints=True)
+    code: int
+    match options.command:
+        case "keygen":
+            code = keygen.run(options.file, force=options.force)
+        case "demo":
+            code = run(demo.run)
+        case "send":
+            _start_logging(options.verbose)
+            data = send.parse_data(options.data, is_json=options.json)
+            code = run(send.run, _node_options(options), options.to, data, options.timeout)
+        case _:
+            _start_logging(options.verbose)
+            certificate = _certificate(options)
+            settings = _node_options(options, _listen(options.listen), certificate)
+            code = run(node.run, settings, certificate, options.jsonl)
+    return code
+
+
+def _start_logging(verbose: bool) -> None:
+    if verbose:
+        logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
+        logging.getLogger("trio_relay").setLevel(logging.DEBUG)
+
+
+def _node_options(
+    options: argparse.Namespace, listen: Sequence[str] = (), certificate: Certificate | None = None
+) -> NodeOptions:
+    """Loads the files that the arguments name."""
+    return NodeOptions(
+        listen=listen,
+        bootstrap=options.bootstrap or (),
+        advertise=getattr(options, "advertise", None),
+        identity=_identity(options.identity) if options.identity is not None else None,
+        tls=certificate.context if certificate is not None else None,
+        client_tls=client_context(options.ca) if options.ca is not None else None,
+        legacy=options.legacy,
+    )
+
+
+def _listen(addresses: Sequence[str] | None) -> Sequence[str]:
+    if not addresses:
+        return [_DEFAULT_LISTEN]
+    if LISTEN_NOWHERE not in addresses:
+        return addresses
+    if len(addresses) > 1:
+        raise UsageError(f"expected --listen {LISTEN_NOWHERE} alone, not beside other addresses")
+    return []
+
+
+def _identity(file: str) -> Identity:
+    try:
+        return Identity.load(file)
+    except OSError as error:
+        raise UsageError(f"can't read identity {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _certificate(options: argparse.Namespace) -> Certificate | None:
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise UsageError("expected --tls-cert and --tls-key together")
+    return Certificate(options.tls_cert, options.tls_key)

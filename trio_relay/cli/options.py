@@ -1,0 +1,61 @@
+"""What the commands that open a node have in common."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..identity import Identity
+from ..node.node import Node
+from ..node.opening import open_node
+
+__all__ = ["NodeOptions", "UsageError", "open_from"]
+
+
+class UsageError(Exception):
+    """The command can't start as it was asked to; exit code 2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """The arguments of `open_node`, checked and loaded."""
+
+    listen: Sequence[str] = ()
+    bootstrap: Sequence[str] = ()
+    advertise: Sequence[str] | None = None
+    identity: Identity | None = None
+    tls: ssl.SSLContext | None = None
+    client_tls: ssl.SSLContext | None = None
+    legacy: bool = False
+
+
+@asynccontextmanager
+async def open_from(options: NodeOptions) -> AsyncIterator[Node]:
+    """Opens the node.
+
+    Raises:
+        UsageError: an address can't be listened on, or too many are advertised.
+    """
+    opened = False
+    try:
+        async with open_node(
+            options.listen,
+            options.bootstrap,
+            identity=options.identity,
+            advertise=options.advertise,
+            tls=options.tls,
+            client_tls=options.client_tls,
+            legacy=options.legacy,
+        ) as node:
+            opened = True
+            yield node
+    except OSError as error:
+        if opened:
+            raise
+        raise UsageError(f"can't listen on {' and '.join(options.listen)}: {error.strerror or error}") from error
+    except ValueError as error:
+        if opened:
+            raise
+        raise UsageError(str(error)) from error

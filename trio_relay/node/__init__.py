@@ -1,0 +1,1 @@
+"""The nursery that runs one peer: links, dialler, router task and the application's side of them."""

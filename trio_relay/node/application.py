@@ -1,0 +1,196 @@
+"""What the application asks of a running peer, and when it has to wait for room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+
+from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
+from ..overlay.actions import Found, LinkRefused
+from ..transports.admission import TransportStatistics
+from ..wire.content import Data
+from ..wire.hello import Refusal
+from ..wire.ids import NodeId, short
+from ..wire.record import PeerRecord
+from .desk import Waiter
+from .link import Link
+from .runtime import Runtime
+from .values import LinkInfo, Message, NodeStatistics, Receipt
+
+__all__ = ["Application"]
+
+
+class Application:
+    """The operations behind `Node`; arguments are checked there."""
+
+    def __init__(self, runtime: Runtime, transport: TransportStatistics) -> None:
+        self._runtime: Final = runtime
+        self._transport: Final = transport
+        self._router: Final = runtime.router
+        self._desk: Final = runtime.desk
+
+    # Sending
+
+    def is_legacy(self, to: NodeId) -> bool:
+        """Whether that id is an original node's."""
+        legacy = self._runtime.legacy
+        return legacy is not None and legacy.claims(to)
+
+    def send(self, to: NodeId, payload: bytes, data: Data) -> None:
+        """Sends a datagram; `payload` is the content of `data`."""
+        runtime = self._runtime
+        if runtime.legacy is not None and runtime.legacy.claims(to):
+            runtime.legacy.send(to, data)
+        else:
+            runtime.act(self._router.send(to, payload, trio.current_time()))
+
+    def _first_link(self, to: NodeId) -> Link | None:
+        neighbour = self._router.first_hop(to)
+        if neighbour is None:
+            return None
+        assert isinstance(neighbour.link, Link)
+        return neighbour.link
+
+    def has_room(self, to: NodeId) -> bool:
+        """Whether a message can be sent without waiting."""
+        if to == self._runtime.identity.id:
+            return True
+        link = self._first_link(to)
+        if link is not None:
+            return not link.high
+        return bool(self._runtime.links) or self._router.has_unlinked_room
+
+    async def wait_room(self, to: NodeId) -> None:
+        """Waits until a message can be sent; raises if the node is closing."""
+        while not self.has_room(to):
+            link = self._first_link(to)
+            if link is None:
+                await self._desk.wait_change()
+            else:
+                await link.wait_room()
+                self._desk.check_open()
+
+    async def deliver(self, to: NodeId, payload: bytes, timeout: float) -> Receipt:
+        """Sends until acknowledged; raises the `DeliveryError` otherwise."""
+        runtime, desk = self._runtime, self._desk
+        desk.check_open()
+        deadline = trio.current_time() + timeout
+        with trio.move_on_at(deadline):
+            while not self._has_delivery_room(len(payload)):
+                await desk.wait_change()
+        if not self._has_delivery_room(len(payload)):
+            raise DeliveryError(f"too many confirmed messages were under way for {timeout:g} s", "not_delivered")
+        now = trio.current_time()
+        message_id, actions = self._router.deliver(to, payload, max(deadline - now, 0.0), now)
+        waiter = desk.deliveries[message_id] = Waiter()
+        try:
+            runtime.act(actions)
+            receipt = await waiter.get()
+        finally:
+            if desk.deliveries.pop(message_id, None) is not None:
+                self._router.cancel_delivery(message_id)
+                desk.change()
+        assert isinstance(receipt, Receipt)
+        return receipt
+
+    def _has_delivery_room(self, size: int) -> bool:
+        count, total = self._router.pending_deliveries
+        limits = self._runtime.limits
+        return count < limits.pending_deliveries and total + size <= limits.pending_deliveries_bytes
+
+    # Receiving
+
+    async def receive(self) -> Message:
+        """The next message of the mailbox."""
+        message, size = await self._desk.receive()
+        self._router.taken(size)
+        return message
+
+    # Links
+
+    async def connect(self, to: NodeId) -> None:
+        """Makes a direct link, or raises why there is none."""
+        runtime = self._runtime
+        self._desk.check_open()
+        with self._desk.wish(to) as waiter:
+            if runtime.legacy is not None and runtime.legacy.claims(to):
+                runtime.legacy.connect(to)
+            started, actions = self._router.connect(to, trio.current_time())
+            runtime.act(actions)
+            if not started:
+                raise NegotiationFailed("too many direct links are being made at once")
+            if self._router.table.get(to) is not None:
+                return
+            known = False
+            try:
+                with trio.move_on_after(runtime.limits.connect_timeout):
+                    self._check_refusal(to, await waiter.get())
+                    return
+            finally:
+                known = self._router.cancel_connect(to)
+        if known:
+            raise NegotiationFailed(f"{short(to)} is known, but neither side could dial the other")
+        raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")
+
+    @staticmethod
+    def _check_refusal(to: NodeId, result: object) -> None:
+        if isinstance(result, LinkRefused):
+            reason = Refusal(result.reason, {}).name
+            raise NegotiationFailed(f"{short(to)} could not be dialled and does not dial us: {reason}")
+
+    def disconnect(self, to: NodeId) -> None:
+        """Closes a direct link, and remembers."""
+        self._runtime.act(self._router.disconnect(to, trio.current_time()))
+        if self._runtime.legacy is not None:
+            self._runtime.legacy.disconnect(to)
+
+    async def lookup(self, to: NodeId) -> PeerRecord:
+        """Finds a record, or raises PeerUnreachable."""
+        runtime = self._runtime
+        known = self._router.record if to == runtime.identity.id else self._router.record_of(to)
+        if known is not None:
+            return known
+        self._desk.check_open()
+        with self._desk.looking() as waiter:
+            started, actions = self._router.lookup(to, waiter, trio.current_time())
+            runtime.act(actions)
+            if started:
+                with trio.move_on_after(2 * runtime.limits.lookup_timeout):
+                    found = await waiter.get()
+                    assert isinstance(found, Found)
+                    if found.record is not None:
+                        return found.record
+        raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")
+
+    # What there is
+
+    def link_infos(self) -> Iterator[LinkInfo]:
+        """Every link that is up."""
+        table = self._router.table
+        for link in self._runtime.links:
+            neighbour = table.get(link.peer)
+            if link.legacy and not link.closing:
+                yield link.info("legacy", None)
+            elif neighbour is not None and neighbour.link is link:
+                yield link.info("relay" if neighbour.trusted else "leaf", neighbour.rtt)
+
+    def statistics(self) -> NodeStatistics:
+        """Counters and sizes."""
+        runtime = self._runtime
+        counts = Counter(self._router.counts()) + runtime.counts
+        sizes = dict(self._router.sizes())
+        if runtime.legacy is not None:
+            counts.update(runtime.legacy.counts)
+            sizes.update(runtime.legacy.sizes)
+        counts.update({f"transport_{name}": count for name, count in self._transport.snapshot().items()})
+        counts["mailbox_closed"] = self._desk.lost
+        return NodeStatistics(
+            counts=dict(+counts),
+            sizes=sizes,
+            links=runtime.link_count,
+            relaying=self._router.relaying,
+            backlog=sum(link.backlog.size for link in runtime.links),
+        )

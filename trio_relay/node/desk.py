@@ -1,0 +1,143 @@
+"""What the application waits for: messages, confirmations, links, and room. No router here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import trio
+
+from ..limits import Limits
+from ..wire.ids import NodeId
+from .events import Events
+from .values import Message
+
+__all__ = ["Desk", "Waiter"]
+
+
+class Outcome(Protocol):
+    """Whoever is told how something ended."""
+
+    def put(self, result: object) -> None:
+        """The result; an exception is one too."""
+        ...
+
+
+class Waiter:
+    """One result that the application waits for."""
+
+    __slots__ = ("_done", "_result")
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._result: object = None
+
+    def put(self, result: object) -> None:
+        """Gives the result; the first one counts."""
+        if not self._done.is_set():
+            self._result = result
+            self._done.set()
+
+    async def get(self) -> object:
+        """Waits for the result; raises it if it is an exception."""
+        await self._done.wait()
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+class Desk:
+    """The application's side of a running peer.
+
+    Attributes:
+        events: its subscriptions.
+        deliveries: who is told how a confirmed message fared.
+        lost: messages that came after the mailbox was closed.
+        closed: whether the node is closing.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.events: Final = Events(limits.event_buffer)
+        self.deliveries: Final = dict[bytes, Outcome]()
+        self.lost = 0
+        self.closed = False
+        self._lookups: Final = set[Waiter]()
+        self._wishes: Final = dict[NodeId, set[Waiter]]()
+        self._changed = trio.Event()
+        self._mailbox_in, self._mailbox_out = trio.open_memory_channel[tuple[Message, int]](limits.mailbox_messages)
+
+    def check_open(self) -> None:
+        """Raises trio.ClosedResourceError once the node is closing."""
+        if self.closed:
+            raise trio.ClosedResourceError("the node was closed")
+
+    def put(self, message: Message, size: int) -> None:
+        """Puts a message into the mailbox; whoever calls has checked its bounds."""
+        try:
+            self._mailbox_in.send_nowait((message, size))
+        except trio.ClosedResourceError:
+            # A reader or the router was already under way with it when the last link was closed.
+            self.lost += 1
+
+    async def receive(self) -> tuple[Message, int]:
+        """The next message, and the room that it gives back."""
+        return await self._mailbox_out.receive()
+
+    def settle(self, message_id: bytes, result: object) -> None:
+        """A confirmed message was acknowledged, or given up."""
+        waiter = self.deliveries.pop(message_id, None)
+        if waiter is not None:
+            waiter.put(result)
+        self.change()
+
+    @contextmanager
+    def wish(self, peer: NodeId) -> Iterator[Waiter]:
+        """Waits for a link with a peer, or for its refusal."""
+        waiter = Waiter()
+        self._wishes.setdefault(peer, set()).add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._wishes[peer].discard(waiter)
+            if not self._wishes[peer]:
+                del self._wishes[peer]
+
+    @contextmanager
+    def looking(self) -> Iterator[Waiter]:
+        """Waits for the end of a lookup."""
+        waiter = Waiter()
+        self._lookups.add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._lookups.discard(waiter)
+
+    def grant(self, peer: NodeId, result: object) -> None:
+        """Ends the waiting for a link."""
+        for waiter in self._wishes.get(peer, ()):
+            waiter.put(result)
+
+    def change(self) -> None:
+        """Wakes whoever waits for links, or for room."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_change(self) -> None:
+        """Returns after the next change of links or of what is under way; raises if the node is closing."""
+        self.check_open()
+        await self._changed.wait()
+        self.check_open()
+
+    def begin_closing(self) -> None:
+        """Ends everything that the application waits for; messages in the mailbox can still be taken."""
+        self.closed = True
+        waiters = [*self.deliveries.values(), *self._lookups, *(w for ws in self._wishes.values() for w in ws)]
+        for waiter in waiters:
+            waiter.put(trio.ClosedResourceError("the node was closed"))
+        self.change()
+
+    def close(self) -> None:
+        """No more messages and events."""
+        self._mailbox_in.close()
+        self.events.close()

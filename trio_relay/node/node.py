@@ -1,0 +1,209 @@
+"""The public face of one peer; everything here is a few lines over the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..exceptions import NoAcknowledgement, PayloadTooLarge
+from ..transports.attached import AttachedConnection
+from ..wire.content import Data, encode_content
+from ..wire.ids import NodeId, as_node_id, short
+from ..wire.record import PeerRecord
+from .application import Application
+from .dialler import Dialler
+from .events import EventStream
+from .runtime import Runtime
+from .values import LinkInfo, Message, NodeStatistics, Receipt
+
+if TYPE_CHECKING:
+    from trio_websocket import WebSocketConnection
+
+__all__ = ["Node"]
+
+
+class Node:
+    """One peer of the overlay; made by `trio_relay.open_node`.
+
+    Messages are an async iteration: ``async for message in node``. It never ends by itself.
+    """
+
+    def __init__(self, runtime: Runtime, application: Application, dialler: Dialler, urls: tuple[str, ...]) -> None:
+        self._runtime: Final = runtime
+        self._application: Final = application
+        self._dialler: Final = dialler
+        self._urls: Final = urls
+
+    def __repr__(self) -> str:
+        role = "relay" if self._runtime.router.relaying else "leaf"
+        return f"<Node {short(self.id)}, {self._runtime.link_count} links, {role}>"
+
+    # What it is
+
+    @property
+    def id(self) -> NodeId:
+        """160 bits: the first 20 bytes of SHA-256 of its public key."""
+        return self._runtime.identity.id
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it tells other peers to dial it."""
+        return self._urls
+
+    @property
+    def links(self) -> Mapping[NodeId, LinkInfo]:
+        """Live links by id, as they are now."""
+        return {info.id: info for info in self._application.link_infos()}
+
+    def statistics(self) -> NodeStatistics:
+        """Every counter, and how full each table is."""
+        return self._application.statistics()
+
+    # Sending
+
+    async def send(self, to: NodeId, data: Data) -> None:
+        """Sends a message: at most once, unordered, no confirmation.
+
+        Waits only for local room: while the first link's backlog is more than half full, or while the queue of
+        messages that wait for the first link is full.
+
+        Args:
+            to: any peer of the overlay.
+            data: `bytes`, or any JSON value.
+
+        Raises:
+            PayloadTooLarge: more than `Limits.payload` bytes.
+            LocalProtocolError: neither bytes nor a JSON value.
+            trio.ClosedResourceError: the node was closed.
+        """
+        payload = self._payload(to, data)
+        await trio.lowlevel.checkpoint()
+        await self._application.wait_room(to)
+        self._application.send(to, payload, data)
+
+    def send_nowait(self, to: NodeId, data: Data) -> None:
+        """The same without waiting.
+
+        Raises:
+            trio.WouldBlock: there is no local room now.
+        """
+        payload = self._payload(to, data)
+        if not self._application.has_room(to):
+            raise trio.WouldBlock
+        self._application.send(to, payload, data)
+
+    def _payload(self, to: NodeId, data: Data) -> bytes:
+        as_node_id(to)
+        self._runtime.desk.check_open()
+        payload = encode_content(data)
+        if len(payload) - 1 > self._runtime.limits.payload:
+            raise PayloadTooLarge(
+                f"expected a payload of at most {self._runtime.limits.payload} bytes, not {len(payload) - 1}"
+            )
+        return payload
+
+    async def deliver(self, to: NodeId, data: Data, timeout: float = 30) -> Receipt:
+        """Sends a message and returns when it is in the receiver's mailbox, once.
+
+        It is sent again, over other paths, until it is acknowledged.
+
+        Raises:
+            DeliveryError: not acknowledged within `timeout` seconds; its `outcome` says whether it can have arrived.
+                `PeerUnreachable`: no way was found; `MailboxFull`: the receiver had no room; `NoAcknowledgement`: no
+                answer, or `to` is an original node: those confirm nothing.
+            PayloadTooLarge: more than `Limits.payload` bytes.
+            LocalProtocolError: neither bytes nor a JSON value.
+            trio.ClosedResourceError: the node was closed; the outcome is unknown.
+        """
+        payload = self._payload(to, data)
+        await trio.lowlevel.checkpoint()
+        if self._application.is_legacy(to):
+            self._application.send(to, payload, data)
+            raise NoAcknowledgement(f"{short(to)} is an original node; those do not acknowledge")
+        return await self._application.deliver(to, payload, timeout)
+
+    # Receiving
+
+    async def receive(self) -> Message:
+        """Waits for the next message.
+
+        Raises:
+            trio.EndOfChannel: the node was closed and its mailbox is empty.
+        """
+        return await self._application.receive()
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        while True:
+            try:
+                message = await self._application.receive()
+            except trio.EndOfChannel:
+                return
+            yield message
+
+    # Links
+
+    async def wait_linked(self, count: int = 1) -> None:
+        """Returns when there are at least so many links."""
+        await trio.lowlevel.checkpoint()
+        while self._runtime.link_count < count:
+            await self._runtime.desk.wait_change()
+
+    async def connect(self, to: NodeId) -> None:
+        """Makes a direct link with a peer and returns when it is up; a link that is up already will do.
+
+        Raises:
+            PeerUnreachable: the peer was not found within `Limits.connect_timeout`.
+            NegotiationFailed: it was found, but neither side could dial the other, or it refused.
+            ValueError: `to` is this node.
+        """
+        as_node_id(to)
+        self._runtime.desk.check_open()
+        if to == self.id:
+            raise ValueError("expected another peer's id, not this node's")
+        await trio.lowlevel.checkpoint()
+        await self._application.connect(to)
+
+    async def disconnect(self, to: NodeId) -> None:
+        """Closes the direct link with a peer, if there is one, and refuses new ones for 60 seconds."""
+        as_node_id(to)
+        self._application.disconnect(to)
+        await trio.lowlevel.checkpoint()
+
+    async def lookup(self, to: NodeId) -> PeerRecord:
+        """Finds a peer's signed record.
+
+        Raises:
+            PeerUnreachable: no relay that was asked has one.
+        """
+        as_node_id(to)
+        self._runtime.desk.check_open()
+        await trio.lowlevel.checkpoint()
+        return await self._application.lookup(to)
+
+    async def attach(self, connection: WebSocketConnection) -> None:
+        """Makes a link over a trio-websocket connection of this program; it belongs to the node from now on.
+
+        Returns when the link is up. The other end must be a node that attached its end, or that accepted or dialled
+        it with the subprotocol ``trio-relay.1``.
+
+        Raises:
+            HandshakeError: the link did not come up; the connection is closed.
+        """
+        self._runtime.desk.check_open()
+        attached = AttachedConnection(connection, self._runtime.limits)
+        try:
+            await self._dialler.attach(attached, dialled=connection.is_client)
+        except BaseException:
+            attached.abort()
+            await attached.aclose()
+            raise
+
+    def events(self) -> AbstractAsyncContextManager[EventStream]:
+        """``async with node.events() as events: async for event in events``: links that come and go.
+
+        A subscriber that does not read keeps `Limits.event_buffer` events and is told how many it lost.
+        """
+        return self._runtime.desk.events.subscribe()

@@ -1,0 +1,202 @@
+"""`open_node`: one function whose nesting is the order of shutdown.
+
+Listeners and dials stop first; a goodbye is queued on every link; backlogs drain or time is up; links close; last the
+router ends. docs/architecture.md has the table of tasks.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from ..identity import Identity
+from ..limits import Limits
+from ..transports.routes import Route
+from ..transports.transport import Transport, WebSocketTransport
+from ..wire.addresses import join_host_port, split_host_port
+from ..wire.hello import Reason
+from ..wire.ids import NodeId, as_node_id
+from ..wire.record import MAX_URLS
+from ..wire.urls import authority, parse_ws_url
+from .application import Application
+from .dialler import Dialler
+from .gatekeeper import Gatekeeper
+from .node import Node
+from .pages import routes
+from .runtime import Runtime
+from .services import Services, open_services
+
+if TYPE_CHECKING:
+    from ..transports.memory import MemoryNetwork
+
+__all__ = ["open_node"]
+
+Admit = Collection[NodeId] | Callable[[NodeId], bool]
+
+
+@asynccontextmanager
+async def open_node(
+    listen: str | Sequence[str] | None = "127.0.0.1:0",
+    bootstrap: Sequence[str] = (),
+    *,
+    identity: Identity | None = None,
+    advertise: Sequence[str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    client_tls: ssl.SSLContext | None = None,
+    legacy: bool = False,
+    admit: Admit | None = None,
+    limits: Limits | None = None,
+    network: MemoryNetwork | None = None,
+) -> AsyncIterator[Node]:
+    """Runs one peer of the overlay for as long as the block.
+
+    Args:
+        listen: ``host:port`` to listen on, several of them, or None for a peer without a listener.
+        bootstrap: ``ws://`` or ``wss://`` URLs of peers; each is tried for ever, quietly.
+        identity: the key pair; default: a new one.
+        advertise: URLs, at most four, at which other peers are told to dial; default: the addresses that are bound.
+            Behind a proxy or a NAT, say here what reaches this node.
+        tls: for listening with ``wss``.
+        client_tls: for dialling ``wss``; default: the system's authorities.
+        legacy: admit original peer-relay nodes, and speak for them. They prove nothing: see `Message.proven`.
+        admit: who may link with this node and send to it: ids, or a function of an id; default: everybody.
+        limits: every bound.
+        network: a `trio_relay.testing.MemoryNetwork` instead of sockets; then `listen` and URLs name its hosts.
+
+    Raises:
+        ValueError: an address or URL is not one, or more than four are advertised.
+        OSError: an address can't be listened on.
+    """
+    addresses = [listen] if isinstance(listen, str) else list(listen or ())
+    _check_urls(bootstrap, advertise or (), network is not None)
+    limits = limits or Limits()
+    async with open_services() as services:
+        transport = _transport(network, addresses, limits, tls, client_tls, services)
+        runtime = Runtime(identity or Identity.generate(), limits, services, legacy=legacy, admits=_admits(admit))
+        services.start_soon(runtime.route)
+        if legacy:
+            runtime.legacy = keeper = Gatekeeper(runtime, transport)
+            services.start_soon(keeper.keep_time)
+        listeners: list[_Listener] = []
+        try:
+            yield await _start(runtime, transport, listeners, addresses, bootstrap, advertise)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _shut_down(runtime, listeners)
+
+
+def _check_urls(bootstrap: Sequence[str], advertise: Sequence[str], memory: bool) -> None:
+    for url in (*bootstrap, *advertise):
+        authority(url) if memory else parse_ws_url(url)
+    if len(advertise) > MAX_URLS:
+        raise ValueError(f"expected at most {MAX_URLS} URLs to advertise, not {len(advertise)}")
+
+
+async def _start(
+    runtime: Runtime,
+    transport: Transport,
+    listeners: list[_Listener],
+    addresses: Sequence[str],
+    bootstrap: Sequence[str],
+    advertise: Sequence[str] | None,
+) -> Node:
+    """Listens (adding to `listeners`), advertises, and starts to dial."""
+    application, dialler = Application(runtime, transport.statistics), Dialler(runtime, transport)
+    pages = routes(runtime, application.statistics, dialler.accept)
+    for address in addresses:
+        listeners.append(await _listen(runtime.services, transport, pages, address))
+    bound = [url for listener in listeners for url in listener.urls]
+    urls = tuple(advertise if advertise is not None else bound)[:MAX_URLS]
+    if urls:
+        runtime.act(runtime.router.advertise(urls, trio.current_time()))
+    for url in bootstrap:
+        runtime.services.start_soon(dialler.bootstrap, url)
+    return Node(runtime, application, dialler, urls)
+
+
+def _admits(admit: Admit | None) -> Callable[[NodeId], bool]:
+    if admit is None:
+        return lambda _: True
+    if callable(admit):
+        return admit
+    return frozenset(as_node_id(node_id) for node_id in admit).__contains__
+
+
+def _transport(
+    network: MemoryNetwork | None,
+    addresses: Sequence[str],
+    limits: Limits,
+    tls: ssl.SSLContext | None,
+    client_tls: ssl.SSLContext | None,
+    services: Services,
+) -> Transport:
+    # Trio asks of the nursery that handles connections only that it starts tasks; as services those outlive the
+    # listener, so that links can say goodbye.
+    nursery = cast(trio.Nursery, services)
+    if network is None:
+        return WebSocketTransport(limits, tls=tls, client_tls=client_tls, handler_nursery=nursery)
+    if len(addresses) > 1:
+        raise ValueError(f"expected at most one memory host to listen on, not {len(addresses)}")
+    host = network.host(addresses[0] if addresses else network.new_name())
+    host.handler_nursery = nursery
+    return host
+
+
+class _Listener:
+    """One listening task; cancelling `scope` ends it and leaves its connections."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.scope = trio.CancelScope()
+        self.urls: tuple[str, ...] = ()
+
+    async def serve(self, address: str, pages: Sequence[Route], *, task_status: trio.TaskStatus[list[str]]) -> None:
+        with self.scope:
+            await self._transport.serve(address, pages, task_status=task_status)
+
+
+async def _listen(services: Services, transport: Transport, pages: Sequence[Route], address: str) -> _Listener:
+    listener = _Listener(transport)
+    bound = await services.start(listener.serve, address, pages)
+    listener.urls = tuple(f"{transport.scheme}://{_dialable(place)}" for place in bound)
+    return listener
+
+
+def _dialable(bound: str) -> str:
+    """What to advertise for a bound ``host:port``: for the unspecified address, this machine's own."""
+    found = split_host_port(bound)
+    if found is None or found[1] is None or found[0] not in ("0.0.0.0", "::"):
+        return bound
+    family, somewhere, loopback = socket.AF_INET, "192.0.2.1", "127.0.0.1"
+    if found[0] == "::":
+        family, somewhere, loopback = socket.AF_INET6, "2001:db8::1", "::1"
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Connecting a datagram socket sends nothing; it asks the system which address it would use.
+            probe.connect((somewhere, 9))
+            return join_host_port(probe.getsockname()[0], found[1])
+    except OSError:
+        return join_host_port(loopback, found[1])
+
+
+async def _shut_down(runtime: Runtime, listeners: Sequence[_Listener]) -> None:
+    """Stops what comes in, says goodbye, lets backlogs drain, closes links; bounded by three close timeouts."""
+    for listener in listeners:
+        listener.scope.cancel()
+    runtime.desk.begin_closing()
+    runtime.act(runtime.router.goodbye(trio.current_time()))
+    links = list(runtime.links)
+    with trio.move_on_after(runtime.limits.close_timeout):
+        for link in links:
+            await link.wait_drained()
+    for link in links:
+        link.close_soon(Reason.SHUTDOWN)
+    with trio.move_on_after(2 * runtime.limits.close_timeout):
+        for link in links:
+            await link.wait_closed()
+    runtime.desk.close()

@@ -1,0 +1,86 @@
+"""What the node's own paths answer: ``/``, ``/health`` and ``/metrics``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ..transports.routes import Handler, Request, Response, Route
+from ..wire.addresses import Scope, scope, split_host_port
+from .runtime import Runtime
+from .values import NodeStatistics
+
+__all__ = ["routes"]
+
+_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def routes(runtime: Runtime, statistics: Callable[[], NodeStatistics], accept: Handler) -> list[Route]:
+    """The routes of one node; `accept` takes WebSocket connections at ``/``."""
+    pages = _Pages(runtime, statistics)
+    limit = runtime.limits.websocket_message if runtime.legacy is None else runtime.limits.legacy_message
+    return [
+        Route("/", upgrade=accept, max_message=limit),
+        Route("/health", respond=pages.health),
+        Route("/metrics", respond=pages.metrics),
+    ]
+
+
+class _Pages:
+    def __init__(self, runtime: Runtime, statistics: Callable[[], NodeStatistics]) -> None:
+        self._runtime: Final = runtime
+        self._statistics: Final = statistics
+        self._start: Final = trio.current_time()
+        self._registry: Final = CollectorRegistry()
+        self._registry.register(self)
+
+    async def health(self, request: Request) -> Response:
+        """JSON for load balancers: ``status``, ``uptime`` in milliseconds, and the overlay's state."""
+        if request.method not in ("GET", "HEAD"):
+            return _not_allowed()
+        statistics = self._statistics()
+        body = {
+            "status": "ok",
+            "uptime": round((trio.current_time() - self._start) * 1000),
+            "overlay": {
+                "id": self._runtime.identity.id.hex(),
+                "links": statistics.links,
+                "relaying": statistics.relaying,
+            },
+        }
+        return Response.typed(200, json.dumps(body).encode(), "application/json")
+
+    async def metrics(self, request: Request) -> Response:
+        """The counters in Prometheus' text format, for this machine only."""
+        if request.method not in ("GET", "HEAD"):
+            return _not_allowed()
+        remote = split_host_port(request.remote)
+        if remote is None or scope(remote[0]) is not Scope.LOOPBACK:
+            return Response.text(403, "metrics are served to this machine only\n")
+        return Response.typed(200, generate_latest(self._registry), _CONTENT_TYPE)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client."""
+        statistics = self._statistics()
+        events = CounterMetricFamily(
+            "trio_relay_events", "drops, refusals, expiries and totals by name", labels=["name"]
+        )
+        for name, value in sorted(statistics.counts.items()):
+            events.add_metric([name], value)
+        yield events
+        sizes = GaugeMetricFamily("trio_relay_size", "how full each bounded table is", labels=["table"])
+        for name, value in sorted(statistics.sizes.items()):
+            sizes.add_metric([name], value)
+        yield sizes
+        yield GaugeMetricFamily("trio_relay_links", "live links", value=statistics.links)
+        yield GaugeMetricFamily("trio_relay_relaying", "whether this node relays", value=statistics.relaying)
+        yield GaugeMetricFamily("trio_relay_backlog_bytes", "bytes waiting for links", value=statistics.backlog)
+
+
+def _not_allowed() -> Response:
+    return Response.text(405, "expected GET\n", ((b"allow", b"GET, HEAD"),))

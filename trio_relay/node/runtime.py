@@ -1,0 +1,343 @@
+"""One running peer: the router task, the links' readers, and what the router's actions do to the world.
+
+Rules of this file:
+
+1. The router is called without an `await` in between; its actions are carried out before its next input.
+2. Nobody waits for a link: what it cannot take at once is its backlog's matter.
+3. A lone batch goes from its reader through the router to the next link without a task switch; when batches come
+   faster, they pass through the inbound channel to the router task. A full channel makes readers wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from ..exceptions import RemoteProtocolError
+from ..identity import Identity, verify
+from ..limits import Limits
+from ..overlay.actions import (
+    Acknowledged,
+    Action,
+    CloseLink,
+    Deliver,
+    DeliverLegacy,
+    Dial,
+    Failed,
+    Found,
+    Linked,
+    LinkRefused,
+    Transmit,
+    Tunnel,
+    Unlinked,
+)
+from ..overlay.handshake import Proven
+from ..overlay.router import Router
+from ..transports.connection import Connection
+from ..wire.content import Data
+from ..wire.hello import Reason
+from ..wire.ids import NodeId, short
+from .desk import Desk, Waiter
+from .link import Link
+from .services import Services
+from .values import LinkDown, LinkUp, Message, Receipt
+
+__all__ = ["Legacy", "Runtime"]
+
+logger = logging.getLogger("trio_relay")
+
+_LONE: Final = 8
+"""Messages of one read that the reader hands to the router itself."""
+
+
+class Legacy(Protocol):
+    """What the runtime needs of the gateway to original nodes."""
+
+    async def run(
+        self, connection: Connection, first: str | None, messages: Sequence[bytearray | str], *, dialled: bool
+    ) -> None:
+        """The life of a link with an original; `first` is its first message, None when it was not read yet."""
+        ...
+
+    def claims(self, to: NodeId) -> bool:
+        """Whether messages for that id go by the gateway."""
+        ...
+
+    def send(self, to: NodeId, data: Data) -> None:
+        """A message for such an id."""
+        ...
+
+    def carried(self, action: DeliverLegacy) -> None:
+        """An envelope that one of our nodes carried here."""
+        ...
+
+    def found(self, action: Found) -> None:
+        """A lookup of the gateway ended."""
+        ...
+
+    def tunnel(self, action: Tunnel) -> None:
+        """A frame of ours has no way in the overlay."""
+        ...
+
+    def connect(self, to: NodeId) -> None:
+        """The application wants a link with an original; `Desk.grant` follows."""
+        ...
+
+    def disconnect(self, to: NodeId) -> None:
+        """The application wants none."""
+        ...
+
+    def overlay_changed(self) -> None:
+        """A link of our own protocol came up."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Its counters."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How full its tables are."""
+        ...
+
+
+class Runtime:
+    """Links, router and mailbox of one peer.
+
+    Attributes:
+        desk: what the application waits for.
+        admits: whether an id may link with us and send to us.
+        dial: carries out a `Dial`; does not wait. Set by the dialler.
+        legacy: the gateway to original nodes, None when they are not admitted.
+        lonely: set, and replaced, when the last relay is gone.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        limits: Limits,
+        services: Services,
+        *,
+        legacy: bool,
+        admits: Callable[[NodeId], bool],
+    ) -> None:
+        self.identity: Final = identity
+        self.limits: Final = limits
+        self.services: Final = services
+        self.counts: Final = Counter[str]()
+        self.admits: Final = admits
+        self.desk: Final = Desk(limits)
+        self.router: Final = Router(
+            identity.id,
+            identity.public_key,
+            sign=identity.sign,
+            verify=verify,
+            rng=random.Random(os.urandom(16)),
+            token=_Tokens().take,
+            now=trio.current_time(),
+            wall_offset=time.time() - trio.current_time(),
+            limits=limits,
+            legacy=legacy,
+            admits=admits,
+        )
+        self.links: Final = set[Link]()
+        self.dial: Callable[[Dial], None] = lambda _: None
+        self.legacy: Legacy | None = None
+        self.lonely = trio.Event()
+        self._inbound_in, self._inbound_out = trio.open_memory_channel[tuple[Link, Sequence[bytearray | str]]](
+            limits.inbound_batches
+        )
+        self._router_idle = False
+        self._timer = trio.CancelScope()
+
+    # The router task
+
+    async def route(self) -> None:
+        """The router task: batches from the inbound channel, and the router's timer."""
+        router = self.router
+        while True:
+            batch = None
+            self._router_idle = True
+            with trio.CancelScope(deadline=router.next_deadline()) as self._timer:
+                batch = await self._inbound_out.receive()
+            self._router_idle = False
+            handled = 0
+            while batch is not None:
+                self.act(router.receive(*batch, trio.current_time()))
+                handled += 1
+                batch = self._next_inbound() if handled < self.limits.inbound_batches else None
+            if router.next_deadline() <= trio.current_time():
+                self.act(router.handle_timeout(trio.current_time()))
+                if not self.links:
+                    # What waited for the first link too long has made room.
+                    self.desk.change()
+            if handled == self.limits.inbound_batches:
+                await trio.lowlevel.checkpoint()
+
+    def _next_inbound(self) -> tuple[Link, Sequence[bytearray | str]] | None:
+        try:
+            return self._inbound_out.receive_nowait()
+        except trio.WouldBlock:
+            return None
+
+    def act(self, actions: Iterable[Action]) -> None:
+        """Carries out what the router wants done."""
+        for action in actions:
+            if type(action) is Transmit:
+                link = action.link
+                assert isinstance(link, Link)
+                link.transmit(action.pieces, action.frames, action.size, action.via, control=action.control)
+            elif type(action) is Deliver:
+                self.desk.put(Message(action.data, action.sender, action.proven), action.size)
+            else:
+                self._act_rarely(action)
+        deadline = self.router.next_deadline()
+        if deadline != self._timer.deadline:
+            self._timer.deadline = deadline
+
+    def _act_rarely(self, action: Action) -> None:
+        match action:
+            case Acknowledged():
+                self.desk.settle(action.message_id, Receipt(action.rtt, action.hops))
+            case Failed():
+                self.desk.settle(action.message_id, action.error)
+            case Dial():
+                self.dial(action)
+            case CloseLink(link=Link() as link):
+                link.close_soon(action.reason)
+            case Linked(link=Link() as link):
+                logger.debug("%s linked with %s", short(self.identity.id), short(action.id))
+                self.desk.events.publish(LinkUp(action.id, link.connection.transport))
+                self.desk.grant(action.id, link)
+                self.desk.change()
+                if self.legacy is not None:
+                    self.legacy.overlay_changed()
+            case Unlinked(link=Link() as link):
+                logger.debug("%s lost %s: %s", short(self.identity.id), short(action.id), action.reason)
+                self.desk.events.publish(LinkDown(action.id, action.reason.replace("_", " ")))
+                if not self.router.table.relay_count:
+                    self.lonely.set()
+                    self.lonely = trio.Event()
+                self.desk.change()
+            case LinkRefused():
+                self.desk.grant(action.id, action)
+            case Found(query=Waiter() as waiter):
+                waiter.put(action)
+            case Found() if self.legacy is not None:
+                self.legacy.found(action)
+            case DeliverLegacy() if self.legacy is not None:
+                self.legacy.carried(action)
+            case Tunnel() if self.legacy is not None:
+                self.legacy.tunnel(action)
+            case DeliverLegacy():
+                self.counts["legacy_refused"] += 1
+            case _:
+                raise AssertionError(f"unexpected action {action!r}")
+
+    # Links
+
+    def link(self, connection: Connection, peer: NodeId, *, dialled: bool, legacy: bool = False) -> Link:
+        """A new link over a connection whose other end is known."""
+        link = Link(
+            connection,
+            peer,
+            dialled=dialled,
+            limits=self.limits,
+            counts=self.counts,
+            start_soon=self.services.start_soon,
+            legacy=legacy,
+        )
+        self.links.add(link)
+        return link
+
+    async def run_link(
+        self,
+        connection: Connection,
+        peer: Proven,
+        first: Sequence[bytearray | str],
+        *,
+        dialled: bool,
+        url: str = "",
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """The life of a proven link; returns when it is closed. The caller's task is its reader."""
+        if self.desk.closed:
+            # Too late for a goodbye.
+            connection.abort()
+            task_status.started()
+            return
+        link = self.link(connection, peer.id, dialled=dialled)
+        reason, alive = "connection lost", False
+        try:
+            self.act(
+                self.router.link_up(
+                    link,
+                    peer.id,
+                    trio.current_time(),
+                    dialled=dialled,
+                    url=url,
+                    authority=peer.authority,
+                    record=peer.record,
+                    group=link.group,
+                    scope=link.scope,
+                )
+            )
+            task_status.started()
+            await self._read(link, first)
+            reason, alive = "closed by the other side", True
+        except RemoteProtocolError as error:
+            self.counts["protocol_errors"] += 1
+            reason = str(error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))
+            self.links.discard(link)
+            if not link.closing:
+                link.close_soon(Reason.UNWANTED)
+        await link.wait_closed()
+
+    async def _read(self, link: Link, messages: Sequence[bytearray | str]) -> None:
+        """The reader: hands on what comes until the link ends."""
+        connection, router = link.connection, self.router
+        while True:
+            if not messages:
+                pass
+            elif self._router_idle and len(messages) <= _LONE:
+                self.act(router.receive(link, messages, trio.current_time()))
+            else:
+                self._router_idle = False
+                await self._inbound_in.send((link, messages))
+            messages = await connection.receive()
+            if connection.control_pending:
+                link.answer_control()
+            if not messages:
+                return
+
+    @property
+    def link_count(self) -> int:
+        """Links that are up, those with original nodes included."""
+        return len(self.router.table) + sum(link.legacy and not link.closing for link in self.links)
+
+
+class _Tokens:
+    """8-byte message ids from the system's randomness, drawn in bulk: one call each would cost more than routing."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._position = 0
+
+    def take(self) -> bytes:
+        """8 bytes."""
+        if self._position == len(self._pool):
+            self._pool, self._position = os.urandom(4096), 0
+        self._position += 8
+        return self._pool[self._position - 8 : self._position]

@@ -1,0 +1,115 @@
+"""What the application sees: messages, receipts, links, events, statistics. Frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..transports.connection import TransportName
+from ..wire.content import Data
+from ..wire.ids import NodeId
+
+__all__ = ["Event", "EventsLost", "LinkDown", "LinkInfo", "LinkUp", "Message", "NodeStatistics", "Receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message from the mailbox.
+
+    Attributes:
+        data: `bytes` as they were sent, or a JSON value.
+        sender: the id it came from.
+        proven: whether the sender has proven that id to us: it came over the sender's own link. What relays
+            brought, and what an original node sent, is not proven.
+    """
+
+    data: Data
+    sender: NodeId
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A message is in its receiver's mailbox.
+
+    Attributes:
+        rtt: seconds from the sending of the acknowledged attempt to its acknowledgement.
+        hops: links that it crossed, 1 for a neighbour, 0 for oneself.
+    """
+
+    rtt: float
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """One live link.
+
+    Attributes:
+        transport: ``"websocket"``, ``"memory"``, ``"attached"`` or ``"webrtc"``.
+        role: ``"relay"``, ``"leaf"``, or ``"legacy"`` for an original peer-relay node.
+        dialled: whether this side dialled.
+        remote: ``host:port`` of the other end.
+        since: when it came up, Trio's clock.
+        rtt: newest round trip time in seconds, None before the first.
+        backlog: bytes that wait for the link.
+    """
+
+    id: NodeId
+    transport: TransportName
+    role: str
+    dialled: bool
+    remote: str
+    since: float
+    rtt: float | None
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A neighbour was linked."""
+
+    id: NodeId
+    transport: TransportName
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """A neighbour is gone.
+
+    Attributes:
+        reason: what ended the link, in words.
+    """
+
+    id: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """So many events did not fit because they were not read in time."""
+
+    count: int
+
+
+Event: TypeAlias = LinkUp | LinkDown | EventsLost
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """A node's counters at one moment.
+
+    Attributes:
+        counts: since the start: every drop, refusal, expiry and failure by reason, and totals of what went well.
+        sizes: how full each bounded table is now.
+        links: live links, originals included.
+        relaying: whether this node relays for others.
+        backlog: bytes waiting for links, in all.
+    """
+
+    counts: Mapping[str, int]
+    sizes: Mapping[str, int]
+    links: int
+    relaying: bool
+    backlog: int

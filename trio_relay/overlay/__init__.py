@@ -1,0 +1,1 @@
+"""The overlay as pure state machines: (state, input, now) -> actions; no I/O, no clock, no randomness."""

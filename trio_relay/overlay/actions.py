@@ -1,0 +1,173 @@
+"""What the router wants done. Actions are returned, never called back; the caller carries them out in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..wire.content import Data
+from ..wire.hello import Reason
+from ..wire.ids import NodeId
+from ..wire.record import PeerRecord
+
+__all__ = [
+    "Acknowledged",
+    "Action",
+    "CloseLink",
+    "Deliver",
+    "DeliverLegacy",
+    "Dial",
+    "Failed",
+    "Found",
+    "LinkHandle",
+    "LinkRefused",
+    "Linked",
+    "Transmit",
+    "Tunnel",
+    "Unlinked",
+]
+
+LinkHandle: TypeAlias = object
+"""Names one live link; whoever calls the router chooses what it is. Compared by identity."""
+
+
+@dataclass(slots=True, eq=False)
+class Transmit:
+    """Send the concatenation of `pieces`, whole frames, over `link`. The router completes it before it is returned.
+
+    Attributes:
+        via: the link it came from, None for our own.
+        control: whether it may use the part of a backlog that is kept for control.
+        frames: how many frames the pieces are.
+        size: how many bytes.
+    """
+
+    link: LinkHandle
+    via: LinkHandle | None
+    control: bool
+    pieces: list[bytes | bytearray | memoryview]
+    frames: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A frame of ours that has no way in the overlay: originals may carry it (only while `Router.tunnels`)."""
+
+    frame: bytes
+    to: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Put a message into the application's mailbox; there is room, and `size` of it is now taken."""
+
+    data: Data
+    sender: NodeId
+    proven: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverLegacy:
+    """An envelope of an original node, carried here by our node `source`."""
+
+    envelope: bytes
+    source: NodeId
+    message_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Dial one of `urls` and expect `expected`; report by `link_up` or `dial_failed`.
+
+    Attributes:
+        scope: how near an address may be: the largest `Scope` that may be dialled.
+        probe: prove the id and close; report by `probe_succeeded` or `dial_failed`.
+    """
+
+    urls: tuple[str, ...]
+    expected: NodeId
+    scope: int
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close a link politely, after its backlog; the table no longer holds it."""
+
+    link: LinkHandle
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A neighbour was added to the table."""
+
+    id: NodeId
+    link: LinkHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """A neighbour left the table."""
+
+    id: NodeId
+    link: LinkHandle
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A confirmed message is in its receiver's mailbox; `hops` counts links, `rtt` is seconds."""
+
+    message_id: bytes
+    rtt: float
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A confirmed message was given up; `error` names the `DeliveryError` to raise."""
+
+    message_id: bytes
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lookup ended.
+
+    Attributes:
+        record: the target's own record, None when it was not found.
+        gateways: records of gateways that speak for it, if it is an original node.
+    """
+
+    query: object
+    target: NodeId
+    record: PeerRecord | None
+    gateways: tuple[PeerRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """The other side answered that it will not dial us."""
+
+    id: NodeId
+    reason: int
+
+
+Action: TypeAlias = (
+    Transmit
+    | Deliver
+    | DeliverLegacy
+    | Dial
+    | CloseLink
+    | Linked
+    | Unlinked
+    | Acknowledged
+    | Failed
+    | Found
+    | LinkRefused
+    | Tunnel
+)

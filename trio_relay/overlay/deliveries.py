@@ -1,0 +1,144 @@
+"""Confirmed messages of ours that wait for their acknowledgement: retries, and what is known when one fails; pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..exceptions import DeliveryError, MailboxFull, NoAcknowledgement, Outcome, PeerUnreachable
+from ..wire.ids import NodeId, short
+from .actions import Acknowledged
+
+__all__ = ["Deliveries", "Pending"]
+
+_FIRST_RETRY: Final = 1.0
+_LAST_RETRY: Final = 8.0
+_AFTER_HINT: Final = 0.25
+_MAX_ATTEMPT: Final = 255
+
+
+@dataclass(slots=True)
+class Pending:
+    """One message under way.
+
+    Attributes:
+        attempt: number of the newest attempt, -1 before the first.
+        sent: when each attempt left us; absent for one that found no way.
+        open: attempts that left and were not answered "busy" by the receiver: any of them may have arrived.
+        last_answer: ``"unreachable"``, ``"busy"`` or nothing.
+    """
+
+    to: NodeId
+    payload: bytes
+    flags: int
+    deadline: float
+    retry_at: float
+    attempt: int = -1
+    sent: dict[int, float] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+    last_answer: str = ""
+    hints: int = 0
+
+
+class Deliveries:
+    """The table of pending messages by message id; its bounds are kept by whoever adds."""
+
+    def __init__(self) -> None:
+        self._pending: dict[bytes, Pending] = {}
+        self._timers: list[tuple[float, bytes]] = []
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, message_id: bytes, to: NodeId, payload: bytes, flags: int, deadline: float, now: float) -> None:
+        """A new message; it is due at once."""
+        self._pending[message_id] = Pending(to, payload, flags, deadline, now)
+        self.bytes += len(payload)
+        heapq.heappush(self._timers, (now, message_id))
+
+    def remove(self, message_id: bytes) -> Pending | None:
+        """Ends a message whatever its state."""
+        pending = self._pending.pop(message_id, None)
+        if pending is not None:
+            self.bytes -= len(pending.payload)
+        return pending
+
+    def due(self, now: float) -> Iterator[tuple[bytes, Pending]]:
+        """Messages to send (again) or, past their deadline, to give up; report by `attempted` or `remove`."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            _, message_id = heapq.heappop(timers)
+            pending = self._pending.get(message_id)
+            if pending is not None and min(pending.retry_at, pending.deadline) <= now:
+                yield message_id, pending
+
+    def attempted(self, message_id: bytes, pending: Pending, left: bool, now: float) -> None:
+        """The newest attempt left this node, or found no way out of it."""
+        pending.attempt = min(pending.attempt + 1, _MAX_ATTEMPT)
+        if left:
+            pending.sent[pending.attempt] = now
+            pending.open.add(pending.attempt)
+        else:
+            pending.last_answer = "unreachable"
+        self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY))
+
+    def _schedule(self, message_id: bytes, pending: Pending, at: float) -> None:
+        pending.retry_at = at
+        heapq.heappush(self._timers, (min(at, pending.deadline), message_id))
+
+    def next_deadline(self) -> float:
+        """When `due` next yields, at the earliest."""
+        timers = self._timers
+        while timers and timers[0][1] not in self._pending:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else float("inf")
+
+    def acknowledged(
+        self, message_id: bytes, source: NodeId, attempt: int, hops: int, now: float
+    ) -> Acknowledged | None:
+        """The receiver has it in its mailbox; None when this answers nothing of ours."""
+        pending = self._pending.get(message_id)
+        if pending is None or pending.to != source or attempt not in pending.sent:
+            return None
+        self.remove(message_id)
+        return Acknowledged(message_id, now - pending.sent[attempt], hops)
+
+    def busy(self, message_id: bytes, source: NodeId, attempt: int, now: float) -> bool:
+        """The receiver refused one attempt; the next follows later."""
+        pending = self._pending.get(message_id)
+        if pending is None or pending.to != source or attempt not in pending.open:
+            return False
+        pending.open.discard(attempt)
+        pending.last_answer = "busy"
+        self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY) / 2)
+        return True
+
+    def unreachable(self, message_id: bytes, target: bytes, attempt: int, now: float) -> bool:
+        """A relay says that an attempt went no further: a hint, so only the next attempt comes sooner."""
+        pending = self._pending.get(message_id)
+        if pending is None or pending.to != target or attempt != pending.attempt or attempt not in pending.sent:
+            return False
+        pending.last_answer = "unreachable"
+        pending.hints += 1
+        soon = now + min(_AFTER_HINT * 2**pending.attempt, _LAST_RETRY)
+        if soon < pending.retry_at:
+            self._schedule(message_id, pending, soon)
+        return True
+
+    @staticmethod
+    def error(pending: Pending) -> DeliveryError:
+        """What to raise for a message that was given up.
+
+        The outcome is ``not_delivered`` only when no attempt can have arrived: none left this node, or the receiver
+        itself refused each. A relay's word that it had no way does not count as proof.
+        """
+        outcome: Outcome = "unknown" if pending.open else "not_delivered"
+        name = short(pending.to)
+        if pending.last_answer == "busy":
+            return MailboxFull(f"the mailbox of {name} is full", outcome)
+        if pending.last_answer == "unreachable":
+            return PeerUnreachable(f"no way to {name} was found in {pending.attempt + 1} attempts", outcome)
+        return NoAcknowledgement(f"{name} did not acknowledge {pending.attempt + 1} attempts", outcome)

@@ -1,0 +1,242 @@
+"""Messages of this node's application: sending, confirming, the mailbox and its bounds; pure.
+
+Rules of this file:
+
+1. An acknowledgement leaves at the moment its message takes its place in the mailbox, never before.
+2. A message is delivered once; a copy of a confirmed one is acknowledged again.
+3. A full mailbox refuses: a confirmed message is answered "busy", any other is counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..exceptions import MailboxFull, RemoteProtocolError
+from ..wire.content import Data, decode_content_untrusted
+from ..wire.frame import Flag, Kind
+from ..wire.ids import NodeId
+from .actions import Acknowledged, Deliver, DeliverLegacy, Failed
+from .deliveries import Deliveries
+from .seen import SeenMessages
+from .state import State
+from .table import Neighbour
+
+__all__ = ["Endpoint"]
+
+_KNOWN_FLAGS: Final = Flag.CONFIRM | Flag.LEGACY
+_OVERHEAD: Final = 128
+"""What one message costs the mailbox beside its payload, so that empty ones are bounded too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unlinked:
+    """A message that waits for the first link."""
+
+    to: NodeId
+    message_id: bytes
+    payload: bytes
+    flags: int
+    until: float
+
+
+class Endpoint:
+    """This node as sender and receiver of DATA, ACK, BUSY and UNREACHABLE frames."""
+
+    def __init__(self, state: State, admits: Callable[[NodeId], bool]) -> None:
+        limits = state.limits
+        self._state: Final = state
+        self._admits: Final = admits
+        self._seen: Final = SeenMessages(limits.seen_messages, limits.seen_messages_per_sender, limits.seen_for)
+        self._seen_confirmed: Final = SeenMessages(
+            limits.seen_messages, limits.seen_messages_per_sender, limits.seen_for
+        )
+        self._unlinked: deque[_Unlinked] = deque()
+        self.deliveries: Final = Deliveries()
+        self.mailbox_messages = 0
+        self.mailbox_bytes = 0
+
+    # Sending
+
+    @property
+    def has_unlinked_room(self) -> bool:
+        """Whether one more message may wait for the first link."""
+        return len(self._unlinked) < self._state.limits.unlinked_messages
+
+    def send(self, to: NodeId, payload: bytes, flags: int = 0) -> None:
+        """Sends a datagram, or keeps it for a while when there is no link at all."""
+        state = self._state
+        message_id = state.token()
+        state.counts["messages_sent"] += 1
+        if to == state.own:
+            self._accept(to, message_id, payload, flags, proven=True)
+        elif len(state.table) or state.tunnels:
+            self._send_now(to, message_id, payload, flags)
+        elif self.has_unlinked_room:
+            until = state.now + state.limits.unlinked_wait
+            self._unlinked.append(_Unlinked(to, message_id, payload, flags, until))
+        else:
+            state.counts["unlinked_full"] += 1
+
+    def _send_now(self, to: NodeId, message_id: bytes, payload: bytes, flags: int) -> None:
+        if not self._state.send(Kind.DATA, to, message_id, payload, flags=flags):
+            self._state.counts["no_way"] += 1
+
+    def deliver(self, to: NodeId, payload: bytes, timeout: float, flags: int = 0) -> bytes:
+        """Sends a message until it is acknowledged or `timeout` seconds have passed; returns its id."""
+        state = self._state
+        message_id = state.token()
+        state.counts["messages_sent"] += 1
+        flags |= Flag.CONFIRM
+        if to == state.own:
+            if not self._accept(to, message_id, payload, flags, proven=True):
+                state.do(Failed(message_id, MailboxFull("this node's own mailbox is full", "not_delivered")))
+            return message_id
+        self.deliveries.add(message_id, to, payload, flags, state.now + timeout, state.now)
+        self.send_due()
+        return message_id
+
+    def cancel(self, message_id: bytes) -> None:
+        """The application stopped waiting."""
+        self.deliveries.remove(message_id)
+
+    def linked(self) -> None:
+        """A link came up: what waited for it leaves."""
+        while self._unlinked:
+            waiting = self._unlinked.popleft()
+            if waiting.until > self._state.now:
+                self._send_now(waiting.to, waiting.message_id, waiting.payload, waiting.flags)
+            else:
+                self._state.counts["unlinked_expired"] += 1
+
+    def send_due(self) -> None:
+        """Sends what is due for its first attempt or the next, and gives up what is past its deadline."""
+        state, deliveries = self._state, self.deliveries
+        for message_id, pending in deliveries.due(state.now):
+            if pending.deadline <= state.now:
+                deliveries.remove(message_id)
+                state.counts["deliveries_failed"] += 1
+                state.do(Failed(message_id, deliveries.error(pending)))
+                continue
+            attempt = pending.attempt + 1
+            state.counts["retries"] += attempt > 0
+            left = state.send(
+                Kind.DATA, pending.to, message_id, pending.payload, flags=pending.flags, attempt=min(attempt, 255)
+            )
+            deliveries.attempted(message_id, pending, left, state.now)
+
+    def handle_timeout(self) -> None:
+        """Does what is due now."""
+        now = self._state.now
+        while self._unlinked and self._unlinked[0].until <= now:
+            self._unlinked.popleft()
+            self._state.counts["unlinked_expired"] += 1
+        self._seen.expire(now)
+        self._seen_confirmed.expire(now)
+        self.send_due()
+
+    def next_deadline(self) -> float:
+        """When `handle_timeout` has something to do."""
+        first = self._unlinked[0].until if self._unlinked else float("inf")
+        return min(first, self.deliveries.next_deadline())
+
+    # Receiving
+
+    def receive_data(
+        self,
+        via: Neighbour,
+        hop_limit: int,
+        attempt: int,
+        flags: int,
+        source: NodeId,
+        message_id: bytes,
+        payload: bytes,
+    ) -> None:
+        """A message for our application."""
+        state = self._state
+        if flags & ~_KNOWN_FLAGS:
+            state.counts["unknown_flags"] += 1
+        elif not self._admits(source):
+            state.counts["not_admitted"] += 1
+        elif self._accept(source, message_id, payload, flags, proven=via.id == source) and flags & Flag.CONFIRM:
+            state.send(Kind.ACK, source, message_id, bytes([hop_limit]), attempt=attempt)
+        elif flags & Flag.CONFIRM and self.mailbox_full(len(payload)):
+            state.send(Kind.BUSY, source, message_id, b"", attempt=attempt)
+
+    def _accept(self, source: NodeId, message_id: bytes, payload: bytes, flags: int, *, proven: bool) -> bool:
+        """Puts a message into the mailbox; whether it is there now (or was before)."""
+        state = self._state
+        seen = self._seen_confirmed if flags & Flag.CONFIRM else self._seen
+        if seen.seen(source, message_id, state.now):
+            state.counts["duplicates"] += 1
+            return True
+        if flags & Flag.LEGACY:
+            seen.add(source, message_id, state.now)
+            state.do(DeliverLegacy(payload, source, message_id))
+            return True
+        if self.mailbox_full(len(payload)):
+            state.counts["mailbox_full"] += 1
+            return False
+        try:
+            data = decode_content_untrusted(payload)
+        except RemoteProtocolError:
+            state.counts["bad_content"] += 1
+            return False
+        seen.add(source, message_id, state.now)
+        self._put(data, source, len(payload), proven)
+        if source == state.own and flags & Flag.CONFIRM:
+            state.do(Acknowledged(message_id, 0.0, 0))
+        return True
+
+    def _put(self, data: Data, source: NodeId, length: int, proven: bool) -> None:
+        """Takes a place in the mailbox."""
+        size = length + _OVERHEAD
+        self.mailbox_messages += 1
+        self.mailbox_bytes += size
+        self._state.counts["messages_received"] += 1
+        self._state.do(Deliver(data, source, proven, size))
+
+    def put(self, data: Data, source: NodeId, length: int) -> None:
+        """A message that came by other ways than a frame of ours; it is not proven."""
+        if self.mailbox_full(length):
+            self._state.counts["mailbox_full"] += 1
+        else:
+            self._put(data, source, length, proven=False)
+
+    def mailbox_full(self, length: int) -> bool:
+        """Whether a payload of so many bytes finds no room."""
+        limits = self._state.limits
+        return (
+            self.mailbox_messages >= limits.mailbox_messages
+            or self.mailbox_bytes + length + _OVERHEAD > limits.mailbox_bytes
+        )
+
+    def taken(self, size: int) -> None:
+        """The application took a message out of the mailbox."""
+        self.mailbox_messages -= 1
+        self.mailbox_bytes -= size
+
+    def receive_answer(self, kind: int, source: NodeId, attempt: int, message_id: bytes, payload: bytes) -> None:
+        """ACK, BUSY or UNREACHABLE; what answers nothing of ours is counted."""
+        state = self._state
+        if kind == Kind.ACK:
+            hops = state.limits.hops - payload[0] + 1 if payload else 0
+            done = self.deliveries.acknowledged(message_id, source, attempt, hops, state.now)
+            if done is not None:
+                state.counts["acknowledged"] += 1
+                state.do(done)
+                return
+        elif kind == Kind.BUSY:
+            if self.deliveries.busy(message_id, source, attempt, state.now):
+                return
+        elif len(payload) == 21 and self.deliveries.unreachable(message_id, payload[:20], payload[20], state.now):
+            state.counts["unreachable_hints"] += 1
+            return
+        state.counts["answers_to_nothing"] += 1
+
+    @property
+    def remembered(self) -> int:
+        """Message ids in memory."""
+        return len(self._seen) + len(self._seen_confirmed)

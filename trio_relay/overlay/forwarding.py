@@ -1,0 +1,172 @@
+"""The relay path: frames of one neighbour in, the same frames towards their targets out; pure.
+
+Rules of this file:
+
+1. A frame makes strict progress towards its target or takes one of its detours; with the hop limit this excludes
+   loops, so nothing is remembered about frames that pass.
+2. A leaf sends in its own name only. A frame never goes back over the link it came from.
+3. A frame is not re-encoded: its hop limit and detours are patched in place, and runs of frames for the same
+   link leave as one piece.
+4. Every frame that is not forwarded is counted by reason.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .._bounded import TokenBucket
+from ..exceptions import RemoteProtocolError
+from ..wire.frame import FIRST_LINK_LOCAL, HEADER, HEADER_LENGTH, VERSION, Kind
+from ..wire.ids import NodeId
+from .state import State
+from .table import Neighbour
+
+__all__ = ["Forwarder", "Local"]
+
+Local = Callable[[Neighbour, int, int, int, int, NodeId, bytes, bytes], None]
+"""(via, hop limit, attempt, kind, flags, source, message id, payload): a frame addressed to us."""
+
+_DATA: Final = int(Kind.DATA)
+_unpack: Final = struct.Struct("!BBxBBxH20s20s").unpack_from
+"""Hop limit, attempt, version, kind, length, target and source of a header: what the hot loop looks at."""
+_HINTS_PER_SECOND: Final = 200.0
+_HINTS_BURST: Final = 400.0
+_RETRY_PATHS: Final = 3
+
+
+class Forwarder:
+    """Moves frames between neighbours; what is for us goes to `local`."""
+
+    def __init__(self, state: State, local: Local) -> None:
+        self._state: Final = state
+        self._local: Final = local
+        self._hints: Final = TokenBucket(_HINTS_PER_SECOND, _HINTS_BURST, state.now)
+
+    def receive(self, messages: Sequence[bytearray | str], via: Neighbour) -> None:
+        """Handles the WebSocket messages of one read.
+
+        Raises:
+            RemoteProtocolError: a message is not whole frames of our version; the frames before it are handled.
+        """
+        for message in messages:
+            if isinstance(message, str):
+                raise RemoteProtocolError("expected binary messages on an overlay link, not text", 1003)
+            self._receive_message(message, via)
+
+    def _receive_message(self, message: bytearray, via: Neighbour) -> None:
+        """The hot loop. A run is a stretch of frames of this message that leave over the same link.
+
+        A frame in the usual case (not for us, first attempt, closer relay or the target itself known) costs one
+        header unpack, one look in the cache of next hops and one patched byte.
+        """
+        state = self._state
+        own, counts, table = state.own, state.counts, state.table
+        trusted, relaying, via_id, via_link = via.trusted, state.relaying, via.id, via.link
+        cached, next_hop = table.next_hops.get, table.next_hop
+        position = start = frames = 0
+        end = len(message)
+        run: Neighbour | None = None
+        run_control = False
+        while position < end:
+            try:
+                hop_limit, attempt, version, kind, length, to, source = _unpack(message, position)
+            except struct.error:
+                raise RemoteProtocolError(f"expected {HEADER_LENGTH} bytes of header, not {end - position}") from None
+            following = position + HEADER_LENGTH + length
+            if version != VERSION or following > end:
+                raise RemoteProtocolError(
+                    f"expected a frame of version {VERSION} within {end - position} bytes, "
+                    f"not version {version} of {HEADER_LENGTH + length} bytes"
+                )
+            hop = None
+            control = kind != _DATA
+            if to == own:
+                self._take(message[position:following], via)
+            elif not trusted and source != via_id:
+                counts["spoofed"] += 1
+            elif relaying and hop_limit and not attempt and kind < FIRST_LINK_LOCAL:
+                hop = cached(to) or next_hop(to)
+                if hop is None or hop is via:
+                    hop = None
+                    self._detour(message[position:following], via)
+                else:
+                    message[position] = hop_limit - 1
+            else:
+                hop = self._unusual(message, position, following, via)
+            if hop is not run or control is not run_control:
+                if run is not None:
+                    piece = message[start:position]
+                    state.transmit(run, piece, frames=frames, via=via_link, control=run_control)
+                run, run_control, start, frames = hop, control, position, 0
+            frames += 1
+            position = following
+        if run is not None:
+            piece = message if start == 0 else message[start:position]
+            state.transmit(run, piece, frames=frames, via=via_link, control=run_control)
+
+    def _take(self, frame: bytearray, via: Neighbour) -> None:
+        hop_limit, attempt, _, _, kind, flags, _, _, source, message_id = HEADER.unpack_from(frame)
+        if source != via.id and not via.trusted:
+            self._state.counts["spoofed"] += 1
+            return
+        payload = bytes(frame[HEADER_LENGTH:])
+        self._local(via, hop_limit, attempt, kind, flags, NodeId(source), message_id, payload)
+
+    def _unusual(self, message: bytearray, start: int, end: int, via: Neighbour) -> Neighbour | None:
+        """A frame that is a retry, out of hops, link-local, or comes to a leaf; the hop it takes, if any."""
+        state = self._state
+        hop_limit, attempt, _, _, kind, _, _, to, _, _ = HEADER.unpack_from(message, start)
+        if kind >= FIRST_LINK_LOCAL:
+            state.counts["link_local_for_another"] += 1
+        elif not state.relaying:
+            state.counts["not_a_relay"] += 1
+            self._report(message[start:end])
+        elif hop_limit == 0:
+            state.counts["hop_limit"] += 1
+        else:
+            hop = self._alternative(to, attempt, via)
+            if hop is not None:
+                message[start] = hop_limit - 1
+                return hop
+            self._detour(message[start:end], via)
+        return None
+
+    def _alternative(self, to: bytes, attempt: int, via: Neighbour) -> Neighbour | None:
+        """The hop of a retry: each attempt prefers another of the neighbours that bring it closer."""
+        direct = self._state.table.direct(to)
+        if direct is not None and direct is not via:
+            return direct
+        choices = [n for n in self._state.table.progress(to, _RETRY_PATHS) if n is not via]
+        return choices[attempt % len(choices)] if choices else None
+
+    def _detour(self, frame: bytearray, via: Neighbour) -> None:
+        """No way on but back: another relay that brings it closer; else, since we are closest and lack the link, one
+        copy to each of the next relays, or a hint to the origin."""
+        state = self._state
+        hop_limit, _, detours, _, kind, _, _, to, source, _ = HEADER.unpack_from(frame)
+        aside = [n for n in state.table.progress(to, 2) if n is not via][:1]
+        if not aside:
+            count = min(detours, state.limits.detours)
+            aside = [n for n in state.table.closest_transit(to, count + 2) if n is not via and n.id != source][:count]
+            frame[2] = 0
+            state.counts["detours"] += len(aside)
+        if not aside or not hop_limit:
+            state.counts["unreachable"] += 1
+            self._report(frame)
+            return
+        frame[0] = hop_limit - 1
+        for neighbour in aside:
+            state.transmit(neighbour, frame, via=via.link, control=kind != Kind.DATA)
+
+    def _report(self, frame: bytearray) -> None:
+        """Tells the origin that its frame went no further."""
+        state = self._state
+        _, attempt, _, _, kind, _, _, to, source, message_id = HEADER.unpack_from(frame)
+        if kind not in (Kind.DATA, Kind.FIND, Kind.CONNECT):
+            return
+        if not self._hints.take(state.now):
+            state.counts["hint_rate"] += 1
+            return
+        state.send(Kind.UNREACHABLE, NodeId(source), message_id, to + bytes([attempt]))

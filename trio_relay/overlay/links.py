@@ -1,0 +1,259 @@
+"""The life of links: who may come in, two links with one peer, silence, goodbyes and ends; pure.
+
+Rules of this file:
+
+1. A peer is one neighbour, however many links it has. Of two links the one dialled by the smaller id is used, of one
+   dialler's the newer. The other is a spare: it stays readable, comes into use when the first ends, and is closed by
+   its dialler after a while. So two ends that see links come up in different orders never close both.
+2. Whoever lets a link go says so, sends nothing more over it, and still handles what comes until the other end closes
+   it; a neighbour that says it is about to end gets no more frames, and is read to its end.
+3. A neighbour that breaks the protocol, or is dead, loses its links, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ..wire.frame import Kind
+from ..wire.hello import Reason, Refusal
+from ..wire.ids import NodeId
+from ..wire.record import join_records
+from .actions import CloseLink, Linked, LinkHandle, Unlinked
+from .liveness import Liveness
+from .membership import Membership
+from .reachability import Reachability
+from .state import State
+from .table import Neighbour
+
+__all__ = ["Links"]
+
+_ACCEPTOR_PATIENCE: Final = 4
+"""How many times longer than its dialler the acceptor of a spare link keeps it: the dialler decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """A second link with a neighbour, and when to close it."""
+
+    link: LinkHandle
+    dialled: bool
+    url: str
+    until: float
+
+
+class Links:
+    """Links by handle; each leads to the neighbour at its other end."""
+
+    def __init__(
+        self,
+        state: State,
+        reachability: Reachability,
+        membership: Membership,
+        liveness: Liveness,
+        admits: Callable[[NodeId], bool],
+    ) -> None:
+        self._state: Final = state
+        self._reachability: Final = reachability
+        self._membership: Final = membership
+        self._liveness: Final = liveness
+        self._admits: Final = admits
+        self._by_link: dict[LinkHandle, Neighbour] = {}
+        self._spares: dict[NodeId, _Spare] = {}
+        self._leaving: dict[LinkHandle, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_link)
+
+    def get(self, link: LinkHandle) -> Neighbour | None:
+        """The neighbour at the other end of a link that is up."""
+        return self._by_link.get(link)
+
+    # Coming
+
+    def admit(self, node_id: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
+        """Whether a proven dialler may link with us: None, or the reason and, when full, relays to try instead."""
+        state = self._state
+        table, limits = state.table, state.limits
+        if not self._admits(node_id):
+            return Reason.NOT_ADMITTED, b""
+        if probe or table.get(node_id) is not None:
+            return None
+        if self._membership.is_refused(node_id):
+            return Reason.DISCONNECTED, b""
+        full = table.relay_count >= limits.relay_links if claims_relay else table.leaf_count >= limits.leaves
+        if not full:
+            return None
+        state.counts["full"] += 1
+        return Reason.FULL, join_records(state.directory.answer(node_id, state.wall, None, node_id))
+
+    def up(self, new: Neighbour) -> Neighbour | None:
+        """A link came up; returns its neighbour, None when the link is with ourselves and closes."""
+        state = self._state
+        if new.dialled:
+            self._membership.dialled(new.id, True)
+        if new.id == state.own:
+            state.do(CloseLink(new.link, Reason.SELF))
+            return None
+        if new.record is not None:
+            state.directory.add(new.record, state.wall, new.scope)
+        known = state.table.get(new.id)
+        neighbour = new if known is None else known
+        self._by_link[new.link] = neighbour
+        if known is None:
+            state.table.add(new)
+            state.directory.trust(new.id)
+            self._reachability.linked(new)
+            self._liveness.watch(new)
+            state.do(Linked(new.id, new.link))
+        else:
+            self._second(known, new)
+        return neighbour
+
+    def _second(self, neighbour: Neighbour, new: Neighbour) -> None:
+        """A link with a peer that we have one with: one is used, the other becomes the spare."""
+        old = self._spare(neighbour.link, neighbour.dialled, neighbour.url)
+        spare = self._spare(new.link, new.dialled, new.url)
+        if new.record is not None and (neighbour.record is None or new.record.sequence > neighbour.record.sequence):
+            neighbour.record = new.record
+        # Of links by different diallers, the one dialled by the smaller id.
+        if new.dialled == neighbour.dialled or new.dialled == (self._state.own < new.id):
+            self._use(neighbour, spare)
+            neighbour.group, neighbour.scope = new.group, new.scope
+            spare = old
+        else:
+            self._reachability.linked(neighbour)
+        displaced = self._spares.get(neighbour.id)
+        if displaced is not None:
+            self._shut(displaced.link, Reason.DUPLICATE)
+        self._spares[neighbour.id] = spare
+
+    def _spare(self, link: LinkHandle, dialled: bool, url: str) -> _Spare:
+        patience = self._state.limits.handshake_timeout * (1 if dialled else _ACCEPTOR_PATIENCE)
+        return _Spare(link, dialled, url, self._state.now + patience)
+
+    def _use(self, neighbour: Neighbour, spare: _Spare) -> None:
+        """The neighbour's frames leave over this link from now on; its trust in us is whatever it says there."""
+        neighbour.link, neighbour.dialled, neighbour.url = spare.link, spare.dialled, spare.url
+        neighbour.since = self._state.now
+        neighbour.trusts_us = False
+        self._reachability.linked(neighbour)
+        self._liveness.renew(neighbour)
+
+    # Going
+
+    def down(self, link: LinkHandle, reason: str, alive: bool) -> None:
+        """A link ended; the spare, if there is one, takes its place."""
+        neighbour = self._by_link.pop(link, None)
+        self._leaving.pop(link, None)
+        if neighbour is None or self._state.table.get(neighbour.id) is not neighbour:
+            return
+        spare = self._spares.pop(neighbour.id, None)
+        if neighbour.link is not link:
+            if spare is not None and spare.link is not link:
+                self._spares[neighbour.id] = spare
+        elif spare is not None:
+            self._use(neighbour, spare)
+        else:
+            self._remove(neighbour, reason, alive)
+
+    def close(self, neighbour: Neighbour, reason: Reason, *, alive: bool = True) -> None:
+        """Says goodbye and forgets the neighbour; one that lives closes the links, so that its last frames come in."""
+        listed = self._state.table.get(neighbour.id) is neighbour
+        if listed:
+            self._state.tell(neighbour, Kind.GOODBYE, bytes([reason]))
+        if alive:
+            self._read_on(neighbour)
+        else:
+            self._shut_all(neighbour, reason)
+        if listed:
+            self._remove(neighbour, reason.name.lower(), alive)
+
+    def _read_on(self, neighbour: Neighbour) -> None:
+        """Its links are not used any more, but read until it closes them, or for a while."""
+        until = self._state.now + 2 * self._state.limits.close_timeout
+        self._leaving |= {link: until for link, other in self._by_link.items() if other is neighbour}
+
+    def _shut_all(self, neighbour: Neighbour, reason: Reason) -> None:
+        for link in [link for link, other in self._by_link.items() if other is neighbour]:
+            self._shut(link, reason)
+
+    def _shut(self, link: LinkHandle, reason: Reason) -> None:
+        if self._by_link.pop(link, None) is not None:
+            self._leaving.pop(link, None)
+            self._state.do(CloseLink(link, reason))
+
+    def _remove(self, neighbour: Neighbour, reason: str, alive: bool) -> None:
+        """The peer is no neighbour any more."""
+        state = self._state
+        state.table.remove(neighbour)
+        self._spares.pop(neighbour.id, None)
+        self._reachability.unlinked(neighbour)
+        if not alive:
+            state.directory.suspect(neighbour.id)
+        state.do(Unlinked(neighbour.id, neighbour.link, reason))
+        self._reachability.update_role()
+
+    # Link-local frames
+
+    def receive(self, via: Neighbour, kind: int, message_id: bytes, payload: bytes) -> None:
+        """PING, PONG, STATUS or GOODBYE of a neighbour."""
+        if kind == Kind.PING:
+            self._state.tell(via, Kind.PONG, message_id=message_id)
+        elif kind == Kind.PONG:
+            self._liveness.pong(via, message_id)
+        elif kind == Kind.STATUS and payload:
+            self._receive_status(via, payload)
+        elif kind == Kind.GOODBYE and payload:
+            self._receive_goodbye(via, payload[0])
+        else:
+            self._state.counts["unknown_kind"] += 1
+
+    def _receive_status(self, via: Neighbour, payload: bytes) -> None:
+        state = self._state
+        if state.table.get(via.id) is not via:
+            return
+        state.directory.add_untrusted([payload[1:]], state.wall, via.scope)
+        record = state.directory.get(via.id, state.wall)
+        if record is None or (via.record is not None and via.record.sequence >= record.sequence):
+            record = via.record
+        self._reachability.receive_status(via, record, bool(payload[0] & 1))
+
+    def _receive_goodbye(self, via: Neighbour, reason: int) -> None:
+        state = self._state
+        if state.table.get(via.id) is not via:
+            return
+        if reason == Reason.SHUTDOWN:
+            self._read_on(via)
+        else:
+            self._shut_all(via, Reason.UNWANTED)
+        self._remove(via, Refusal(reason, {}).name, alive=reason != Reason.SHUTDOWN)
+        # Whoever lets us go would do so again at once.
+        if reason == Reason.DISCONNECTED or (reason == Reason.UNWANTED and via.dialled):
+            self._membership.back_off(via.id)
+
+    def goodbye(self) -> None:
+        """We are about to end: tells every neighbour; links stay until they are closed."""
+        for neighbour in self._state.table:
+            self._state.tell(neighbour, Kind.GOODBYE, bytes([Reason.SHUTDOWN]))
+
+    # Time
+
+    def handle_timeout(self) -> None:
+        """Closes whoever is dead, spares that were not needed, and links of those that left."""
+        now = self._state.now
+        for neighbour in self._liveness.overdue():
+            self.close(neighbour, Reason.PROTOCOL, alive=False)
+        for node_id, spare in [(i, s) for i, s in self._spares.items() if s.until <= now]:
+            del self._spares[node_id]
+            self._shut(spare.link, Reason.DUPLICATE)
+        for link in [link for link, until in self._leaving.items() if until <= now]:
+            self._shut(link, Reason.SHUTDOWN)
+
+    def next_deadline(self) -> float:
+        """When `handle_timeout` has something to do."""
+        deadline = self._liveness.next_deadline()
+        if self._spares or self._leaving:
+            deadline = min(deadline, *(s.until for s in self._spares.values()), *self._leaving.values())
+        return deadline

@@ -1,0 +1,313 @@
+"""Simulated peers and links: routers whose actions are carried out in one event queue; a seed repeats a run exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..limits import Limits
+from ..overlay.actions import Acknowledged, Action, CloseLink, Deliver, Dial, Failed, Found, Linked, Transmit, Unlinked
+from ..overlay.router import Router
+from ..wire.content import Data, encode_content
+from ..wire.ids import NodeId
+from ..wire.record import id_of_key
+
+__all__ = ["SimulatedNetwork", "SimulatedPeer"]
+
+_WALL: Final = 1_700_000_000.0
+_CONNECT_TIMEOUT: Final = 1.0
+_BOOTSTRAP_EVERY: Final = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _End:
+    """One end of a simulated link; what a router knows it by."""
+
+    peer: SimulatedPeer
+    other: _End = field(init=False)
+    up: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedPeer:
+    """One router and what its application saw.
+
+    Attributes:
+        url: where it listens, empty when nobody can dial it.
+        received: messages in the order of their arrival: (sender, data).
+        acknowledged: message id -> hops of confirmed messages.
+        failed: message id -> error of those given up.
+        found: results of lookups.
+        events: neighbours that came and went.
+    """
+
+    name: str
+    url: str
+    id: NodeId
+    router: Router
+    alive: bool = True
+    received: list[tuple[NodeId, Data]] = field(default_factory=list)
+    acknowledged: dict[bytes, int] = field(default_factory=dict)
+    failed: dict[bytes, Exception] = field(default_factory=dict)
+    found: list[Found] = field(default_factory=list)
+    events: list[Linked | Unlinked] = field(default_factory=list)
+    ends: dict[_End, None] = field(default_factory=dict)
+    timer: float = float("inf")
+
+
+class SimulatedNetwork:
+    """Peers, their links and the clock.
+
+    Args:
+        seed: decides everything that is random.
+        latency: seconds that a batch takes over a link.
+
+    Attributes:
+        counts: frames transmitted (``data``, ``control``), ``dials``, ``probes``, and those ``refused``.
+    """
+
+    def __init__(self, seed: int = 0, *, latency: float = 0.01, limits: Limits | None = None) -> None:
+        self.rng: Final = random.Random(seed)
+        self.now = 0.0
+        self.latency: Final = latency
+        self.limits: Final = limits or Limits()
+        self.peers: Final[list[SimulatedPeer]] = []
+        self.counts: Final[Counter[str]] = Counter()
+        self._by_url: Final[dict[str, SimulatedPeer]] = {}
+        self._queue: Final[list[tuple[float, int, Callable[[], None]]]] = []
+        self._sequence = 0
+        self._groups: dict[str, int] = {}
+        self._installing = False
+
+    # Peers
+
+    @property
+    def alive(self) -> list[SimulatedPeer]:
+        """The peers that were not killed."""
+        return [peer for peer in self.peers if peer.alive]
+
+    def add(self, *, listening: bool = True, limits: Limits | None = None) -> SimulatedPeer:
+        """A new peer without links; with `listening` others can dial it."""
+        name = f"peer{len(self.peers)}"
+        key = hashlib.sha256(self.rng.randbytes(8)).digest()
+        rng = random.Random(self.rng.getrandbits(64))
+        router = Router(
+            id_of_key(key),
+            key,
+            sign=lambda _: bytes(64),
+            verify=lambda *_: True,
+            rng=rng,
+            token=lambda: rng.randbytes(8),
+            now=self.now,
+            wall_offset=_WALL,
+            limits=limits or self.limits,
+        )
+        peer = SimulatedPeer(name, f"ws://{name}.example:80" if listening else "", id_of_key(key), router)
+        self.peers.append(peer)
+        if listening:
+            self._by_url[peer.url] = peer
+            self._carry_out(peer, router.advertise([peer.url], self.now))
+        return peer
+
+    def join(self, peer: SimulatedPeer, bootstrap: SimulatedPeer) -> None:
+        """Dials a known address now, and again whenever the peer has no link, as a node with a bootstrap does."""
+        if peer.alive and not len(peer.router.table):
+            self._after(self.latency * 3, lambda: self._accept(peer, bootstrap, None))
+            self._after(_BOOTSTRAP_EVERY, lambda: self.join(peer, bootstrap))
+
+    def kill(self, *peers: SimulatedPeer, silent: bool = False) -> None:
+        """Ends peers; their neighbours see it after one latency, or (silent) only by keepalive."""
+        for peer in peers:
+            peer.alive = False
+            for end in peer.ends:
+                if not silent:
+                    self._end_other(end, "connection lost", alive=False)
+
+    def leave(self, peer: SimulatedPeer) -> None:
+        """Ends a peer in the polite way."""
+        self._carry_out(peer, peer.router.goodbye(self.now))
+        self._after(self.latency, lambda: self.kill(peer))
+
+    def partition(self, *groups: Iterable[SimulatedPeer]) -> None:
+        """From now on nothing passes between the groups; links across stay up until keepalive ends them."""
+        self._groups = {peer.name: number for number, group in enumerate(groups) for peer in group}
+
+    def heal(self) -> None:
+        """Ends the partition."""
+        self._groups = {}
+
+    def _connected(self, a: SimulatedPeer, b: SimulatedPeer) -> bool:
+        return a.alive and b.alive and self._groups.get(a.name, -1) == self._groups.get(b.name, -1)
+
+    # Links
+
+    def link(self, dialler: SimulatedPeer, acceptor: SimulatedPeer) -> None:
+        """A link at once, as if dialled at the acceptor's address; nobody is asked."""
+        near, far = _pair(dialler, acceptor)
+        self._up(far, dialled=False)
+        self._up(near, dialled=True)
+
+    def cut(self, a: SimulatedPeer, b: SimulatedPeer) -> None:
+        """Every link between two peers breaks."""
+        for end in [end for end in a.ends if end.other.peer is b]:
+            self._end_other(end.other, "connection lost", alive=False)
+            self._end_other(end, "connection lost", alive=False)
+
+    def _dial(self, peer: SimulatedPeer, dial: Dial) -> None:
+        self.counts["probes" if dial.probe else "dials"] += 1
+        target = next((self._by_url[url] for url in dial.urls if url in self._by_url), None)
+        if target is None or target.id != dial.expected or not self._connected(peer, target):
+            self._after(_CONNECT_TIMEOUT, lambda: self._dial_failed(peer, dial))
+        else:
+            self._after(self.latency * 3, lambda: self._accept(peer, target, dial))
+
+    def _accept(self, peer: SimulatedPeer, target: SimulatedPeer, dial: Dial | None) -> None:
+        """The dialler's proof arrives, after three of the four flights of a handshake."""
+        if not self._connected(peer, target):
+            self._after(_CONNECT_TIMEOUT, lambda: self._dial_failed(peer, dial))
+            return
+        probe = dial is not None and dial.probe
+        verdict = target.router.admit(peer.id, probe, peer.router.record.relay, self.now)
+        if verdict is not None:
+            self.counts["refused"] += 1
+            self._after(self.latency, lambda: self._dial_failed(peer, dial, verdict[1]))
+        elif probe:
+            self._after(self.latency, lambda: self._probed(peer, target))
+            self._carry_out(target, target.router.reached(peer.id, target.url.removeprefix("ws://"), self.now))
+        else:
+            near, far = _pair(peer, target)
+            self._after(self.latency, lambda: self._up(near, dialled=True))
+            self._up(far, dialled=False)
+
+    def _probed(self, peer: SimulatedPeer, target: SimulatedPeer) -> None:
+        if peer.alive:
+            self._carry_out(peer, peer.router.probe_ended(target.id, True, self.now))
+
+    def _dial_failed(self, peer: SimulatedPeer, dial: Dial | None, records: bytes = b"") -> None:
+        router = peer.router
+        if not peer.alive:
+            return
+        if dial is None:
+            self._carry_out(peer, router.learn(records, 0, self.now))
+        elif dial.probe:
+            self._carry_out(peer, router.probe_ended(dial.expected, False, self.now))
+        else:
+            self._carry_out(peer, router.dial_failed(dial.expected, self.now, records=records))
+
+    def _up(self, end: _End, *, dialled: bool) -> None:
+        peer, other = end.peer, end.other.peer
+        if dialled and not (end.other.up and self._connected(peer, other)):
+            self._end_other(end, "handshake failed", alive=False)
+            return
+        end.up = True
+        peer.ends[end] = None
+        url = other.url if dialled else ""
+        authority = "" if dialled else peer.url.removeprefix("ws://")
+        router, record = peer.router, other.router.record
+        self._carry_out(
+            peer,
+            router.link_up(end, other.id, self.now, dialled=dialled, url=url, authority=authority, record=record),
+        )
+        neighbour = router.table.get(other.id)
+        if self._installing and neighbour is not None:
+            router.probe_ended(other.id, True, self.now)
+            neighbour.trusts_us = peer.router.record.relay
+            router.table.update(neighbour)
+
+    def _end_other(self, end: _End, reason: str, *, alive: bool) -> None:
+        """The other end of `end` sees the link end."""
+        self._after(self.latency, lambda: self._see_down(end.other, reason, alive))
+
+    def _see_down(self, end: _End, reason: str, alive: bool) -> None:
+        peer = end.peer
+        if end.up:
+            end.up = False
+            peer.ends.pop(end, None)
+            if peer.alive:
+                self._carry_out(peer, peer.router.link_down(end, reason, self.now, alive=alive))
+
+    # Applications
+
+    def send(self, sender: SimulatedPeer, to: NodeId, data: Data) -> None:
+        """A datagram."""
+        self._carry_out(sender, sender.router.send(to, encode_content(data), self.now))
+
+    def deliver(self, sender: SimulatedPeer, to: NodeId, data: Data, timeout: float = 30.0) -> bytes:
+        """A confirmed message; see `SimulatedPeer.acknowledged` and `failed`."""
+        message_id, actions = sender.router.deliver(to, encode_content(data), timeout, self.now)
+        self._carry_out(sender, actions)
+        return message_id
+
+    # The event queue
+
+    def run(self, seconds: float) -> None:
+        """Lets so much simulated time pass."""
+        end = self.now + seconds
+        queue = self._queue
+        while queue and queue[0][0] <= end:
+            self.now, _, call = heapq.heappop(queue)
+            call()
+        self.now = end
+
+    def _after(self, delay: float, call: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (self.now + delay, self._sequence, call))
+
+    def _carry_out(self, peer: SimulatedPeer, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Transmit(link=_End() as end):
+                    self._transmit(end, action)
+                case Deliver():
+                    peer.received.append((action.sender, action.data))
+                    peer.router.taken(action.size)
+                case Dial():
+                    self._dial(peer, action)
+                case CloseLink(link=_End() as end):
+                    end.up = False
+                    peer.ends.pop(end, None)
+                    self._end_other(end, "closed by the other side", alive=True)
+                case Linked() | Unlinked():
+                    peer.events.append(action)
+                case Acknowledged():
+                    peer.acknowledged[action.message_id] = action.hops
+                case Failed():
+                    peer.failed[action.message_id] = action.error
+                case Found():
+                    peer.found.append(action)
+        self._set_timer(peer)
+
+    def _transmit(self, end: _End, action: Transmit) -> None:
+        assert end.up, "the router used a link that is down"
+        if not self._installing:
+            self.counts["control" if action.control else "data"] += action.frames
+            message = bytearray(b"".join(action.pieces))
+            self._after(self.latency, lambda: self._arrive(end.other, message))
+
+    def _arrive(self, end: _End, message: bytearray) -> None:
+        peer = end.peer
+        if end.up and self._connected(end.other.peer, peer):
+            self._carry_out(peer, peer.router.receive(end, [message], self.now))
+
+    def _set_timer(self, peer: SimulatedPeer) -> None:
+        deadline = peer.router.next_deadline()
+        if deadline < peer.timer and not self._installing:
+            peer.timer = deadline
+            self._after(max(0.0, deadline - self.now), lambda: self._fire(peer, deadline))
+
+    def _fire(self, peer: SimulatedPeer, deadline: float) -> None:
+        if peer.alive and peer.timer == deadline:
+            peer.timer = float("inf")
+            due = peer.router.next_deadline() <= self.now
+            self._carry_out(peer, peer.router.handle_timeout(self.now) if due else ())
+
+
+def _pair(dialler: SimulatedPeer, acceptor: SimulatedPeer) -> tuple[_End, _End]:
+    near, far = _End(dialler), _End(acceptor)
+    near.other, far.other = far, near
+    return near, far

@@ -1,0 +1,165 @@
+"""One port: listens, admits, secures and converses, and hands WebSocket connections to their routes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+import trio
+
+from ..exceptions import RemoteProtocolError
+from ..limits import Limits
+from ..wire.addresses import join_host_port, parse_listen
+from ..wire.websocket import Role
+from .admission import EXPECTED_FAILURES, Admission, Ending, Ticket, ending_of
+from .conversation import Conversation
+from .routes import Route, RouteTable
+from .streams import check_tls, close_now
+from .websocket import WebSocketConnection
+
+__all__ = ["HttpServer", "serve_http"]
+
+
+async def serve_http(
+    listen: str | Sequence[str],
+    routes: Sequence[Route],
+    *,
+    limits: Limits,
+    admission: Admission,
+    tls: ssl.SSLContext | None = None,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Serves HTTP/1.1 and WebSockets for ever; reports the bound ``host:port`` of every listener when it listens.
+
+    When the process is out of descriptors, accepting goes on as soon as there are some again.
+
+    Args:
+        listen: like ``127.0.0.1:0``, ``[::1]:0``, ``localhost:8000``, or several of them.
+        routes: who serves which paths.
+        limits: the bounds on heads, times, messages.
+        admission: bounds the accepted sockets, over all servers of one node.
+        tls: for TLS from version 1.2 on.
+        handler_nursery: where connections live; by default they end with this call.
+
+    Raises:
+        ValueError: an address, the routes or the TLS context are unusable.
+        OSError: an address cannot be listened on.
+    """
+    endpoints = [parse_listen(text) for text in ([listen] if isinstance(listen, str) else listen)]
+    server = HttpServer(RouteTable(routes), limits=limits, admission=admission, tls=tls)
+    listeners: list[trio.SocketListener] = []
+    try:
+        for endpoint in endpoints:
+            listeners += await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        bound = [join_host_port(*listener.socket.getsockname()[:2]) for listener in listeners]
+        counting = [_CountingListener(listener, admission) for listener in listeners]
+        task_status.started(bound)
+        await trio.serve_listeners(server.serve_stream, counting, handler_nursery=handler_nursery)
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+    raise AssertionError("serve_listeners returned")
+
+
+class HttpServer:
+    """What `serve_http` does with each accepted stream; of use without a listener, for example in tests.
+
+    Raises:
+        ValueError: the TLS context would speak less than TLS 1.2.
+    """
+
+    def __init__(
+        self, table: RouteTable, *, limits: Limits, admission: Admission, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if tls is not None:
+            check_tls(tls)
+        self._table = table
+        self._limits = limits
+        self._admission = admission
+        self._tls = tls
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serves one client to the end and closes the stream. Expected failures are counted, not raised."""
+        ticket = self._admission.admit(partial(close_now, stream))
+        if ticket is None:
+            close_now(stream)
+            return
+        try:
+            await self._serve_admitted(stream, ticket)
+        except* EXPECTED_FAILURES as failures:
+            if not ticket.evicted:
+                self._admission.statistics.count(ending_of(failures))
+        finally:
+            self._admission.release(ticket)
+            close_now(stream)
+
+    async def _serve_admitted(self, stream: trio.abc.Stream, ticket: Ticket) -> None:
+        if self._tls is not None:
+            secured = await self._secure(stream, self._tls)
+            if secured is None:
+                return
+            stream = secured
+        upgrade = await Conversation(
+            stream,
+            self._table,
+            limits=self._limits,
+            statistics=self._admission.statistics,
+            secure=self._tls is not None,
+        ).run()
+        if upgrade is None:
+            with trio.move_on_after(self._limits.close_timeout):  # TLS says goodbye
+                await stream.aclose()
+            return
+        connection = WebSocketConnection(
+            stream,
+            Role.SERVER,
+            limits=self._limits,
+            offered_subprotocol=upgrade.offered_subprotocol,
+            received=upgrade.received,
+            max_message=upgrade.max_message,
+        )
+        self._admission.upgraded(ticket, connection)
+        running = upgrade.handler(connection, upgrade.request)
+        del upgrade  # a request is larger than what else an idle connection holds here
+        try:
+            await running
+            await connection.aclose()
+        except RemoteProtocolError as violation:
+            await connection.aclose(violation.close_code)
+            raise
+        finally:
+            connection.abort()
+
+    async def _secure(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
+        """The stream under TLS; None when the handshake failed or took too long."""
+        secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        ending = Ending.TLS_TIMEOUT
+        with trio.move_on_after(self._limits.handshake_timeout):
+            try:
+                await secured.do_handshake()
+                return secured
+            except trio.BrokenResourceError:
+                ending = Ending.TLS_FAILED
+        self._admission.statistics.count(ending)
+        return None
+
+
+class _CountingListener(trio.abc.Listener[trio.SocketStream]):
+    """Counts what `trio.serve_listeners` handles: being out of descriptors or of memory for a socket."""
+
+    def __init__(self, listener: trio.SocketListener, admission: Admission) -> None:
+        self._listener = listener
+        self._admission = admission
+
+    async def accept(self) -> trio.SocketStream:
+        try:
+            return await self._listener.accept()
+        except OSError:
+            self._admission.statistics.count(Ending.DESCRIPTORS_EXHAUSTED)
+            raise
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()

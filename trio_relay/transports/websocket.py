@@ -1,0 +1,338 @@
+"""A WebSocket after its opening handshake, as a `Connection`.
+
+Rules of this file:
+
+1. At most one message is inside the connection: what the socket did not take of it.
+2. Control replies stay in the codec until they can be written between two messages: by the task that writes, and if
+   there is none, by the one that receives. So reading never waits for a writer that waits for the peer.
+3. A write that was interrupted may have stopped inside a frame: the connection is broken from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from ..exceptions import LocalProtocolError
+from ..limits import Limits
+from ..wire.websocket import Role, WebSocketCodec
+from .connection import Buffer, TransportName
+from .direct import DIRECT_POSSIBLE, DirectSocket
+from .streams import close_now, stream_addresses
+
+__all__ = ["WebSocketConnection"]
+
+
+def _new_mask() -> bytes:
+    return os.urandom(4)
+
+
+class WebSocketConnection:
+    """A WebSocket over any Trio stream; direct when that is a plain TCP socket on a POSIX system.
+
+    Args:
+        stream: belongs to the connection from now on.
+        role: our end.
+        limits: `read_size`, `close_timeout`, `websocket_message` and `websocket_fragments` are read.
+        offered_subprotocol: see `Connection`.
+        received: bytes that followed the opening handshake.
+        max_message: bytes in one received message, instead of `Limits.websocket_message`.
+
+    Raises:
+        OSError: the socket is not connected any more.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "_broken", "_closed", "_closing", "_codec", "_ended", "_flushing", "_leftover",
+        "_limits", "_lock", "_only_control_left", "_received", "_receiving", "_socket", "_stream", "direct", "local",
+        "offered_subprotocol", "remote", "transport",
+    )
+    # fmt: on
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        role: Role,
+        *,
+        limits: Limits,
+        offered_subprotocol: bool,
+        received: bytes = b"",
+        max_message: int | None = None,
+    ) -> None:
+        self.transport: TransportName = "websocket"
+        self.remote, self.local = stream_addresses(stream)
+        self.offered_subprotocol = offered_subprotocol
+        self._stream = stream
+        self._socket: DirectSocket | None = None
+        if isinstance(stream, trio.SocketStream) and DIRECT_POSSIBLE:
+            self._socket = DirectSocket(stream.socket.fileno())
+        self.direct = self._socket is not None
+        self._limits = limits
+        self._codec = WebSocketCodec(
+            role,
+            max_message=limits.websocket_message if max_message is None else max_message,
+            max_fragments=limits.websocket_fragments,
+            new_mask=_new_mask,
+        )
+        self._received = received
+        self._only_control_left = False
+        self._lock: trio.Lock | None = None
+        self._receiving = False
+        self._flushing = False
+        self._closing = False
+        self._closed = False
+        self._broken = False
+        self._ended: trio.Event | None = None  # made by an `aclose` that waits for the receiving task
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "broken" if self._broken else "open"
+        return f"<WebSocketConnection {self.local} to {self.remote}, {state}>"
+
+    @property
+    def close_code(self) -> int | None:
+        """What the peer's close frame said: 1005 without a code, 1006 after a stream without it, None before."""
+        return self._codec.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason in the peer's close frame."""
+        return self._codec.close_reason
+
+    # Receiving
+
+    async def receive(self) -> list[bytearray | str]:
+        """See `Connection.receive`; of a WebSocket that is at least one message, or the end of the stream."""
+        if self._closed or self._closing:
+            raise trio.ClosedResourceError("this connection was closed")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this connection")
+        self._receiving = True
+        codec = self._codec
+        try:
+            while not codec.closed:
+                if codec.has_output:
+                    await self._reply()
+                messages = codec.receive_data(await self._read())
+                if messages:
+                    if self._socket is not None and codec.has_output:
+                        self._reply_now(self._socket)
+                    return messages
+            if codec.has_output:
+                await self._reply()
+            await trio.lowlevel.checkpoint()
+            if codec.failure is not None:
+                raise codec.failure
+            return []
+        finally:
+            self._receiving = False
+            if self._ended is not None:
+                self._ended.set()
+
+    async def _read(self) -> bytes:
+        """The next bytes of the stream; empty at its end, which the codec is told."""
+        if self._received:
+            data, self._received = self._received, b""
+            await trio.lowlevel.checkpoint()
+            return data
+        self._check_open()
+        try:
+            if self._socket is not None:
+                data = await self._socket.read(self._limits.read_size)
+            else:
+                data = bytes(await self._stream.receive_some(self._limits.read_size))
+        except (OSError, trio.BrokenResourceError) as error:
+            raise self._failed(error) from error
+        if not data:
+            self._codec.receive_eof()
+        return data
+
+    async def _reply(self) -> None:
+        """Writes control replies, unless another task is writing; a failure is for the next read to report."""
+        if self._socket is not None:
+            self._reply_now(self._socket)
+        elif not self._writer_lock().locked():
+            # A peer that pings and does not read its pongs for so long is as good as dead.
+            with trio.move_on_after(self._limits.dead_after), contextlib.suppress(trio.BrokenResourceError):
+                await self.flush()
+
+    def _reply_now(self, direct: DirectSocket) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if direct.leftover is None:
+                self._only_control_left = not self._write(direct, [self._codec.data_to_send()])
+            elif self._only_control_left:
+                self._write_leftover(direct)
+
+    # Sending
+
+    @property
+    def control_pending(self) -> bool:
+        """Whether anything waits for `flush`."""
+        left = self._socket is not None and self._socket.leftover is not None
+        return left or self._codec.has_output
+
+    def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False) -> bool:
+        """See `Connection.send_nowait`."""
+        direct = self._socket
+        if direct is None:
+            raise RuntimeError("expected a direct connection: use send here")
+        self._check_open()
+        frame: list[Buffer] = []
+        if direct.leftover is not None:
+            if not self._only_control_left:
+                raise trio.BusyResourceError("expected flush to return before the next message")
+            frame.append(direct.leftover)
+        frame += self._frame(pieces, text)
+        direct.leftover, self._only_control_left = None, False
+        return self._write(direct, frame)
+
+    async def flush(self) -> None:
+        """See `Connection.flush`."""
+        self._check_open()
+        if self._socket is None:
+            async with self._writer_lock():
+                await self._write_stream([])
+            return
+        await trio.lowlevel.checkpoint()
+        if self._flushing:
+            raise trio.BusyResourceError("another task is flushing this connection")
+        self._flushing = True
+        with self._all_or_broken():
+            while not self._write_leftover(self._socket):
+                await self._socket.wait_writable()
+        self._flushing = False
+
+    async def send(self, pieces: Sequence[Buffer], *, text: bool = False) -> None:
+        """See `Connection.send`."""
+        if self._socket is None:
+            async with self._writer_lock():
+                self._check_open()
+                await self._write_stream(self._frame(pieces, text))
+            return
+        await trio.lowlevel.checkpoint()
+        if not self.send_nowait(pieces, text=text):
+            await self.flush()
+
+    def _frame(self, pieces: Sequence[Buffer], text: bool) -> list[Buffer]:
+        try:
+            frame = self._codec.send_text(pieces) if text else self._codec.send_binary(pieces)
+        except LocalProtocolError as error:
+            if self._closing:
+                raise trio.ClosedResourceError("this connection was closed") from error
+            raise trio.BrokenResourceError("the peer closed the connection") from error
+        if self._codec.has_output:
+            frame.insert(0, self._codec.data_to_send())
+        return frame
+
+    def _write(self, direct: DirectSocket, buffers: list[Buffer]) -> bool:
+        try:
+            return direct.write(buffers)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _write_leftover(self, direct: DirectSocket) -> bool:
+        """Goes on with the leftover, then with control replies; returns whether nothing is left."""
+        self._check_open()
+        try:
+            if not direct.write_leftover():
+                return False
+        except OSError as error:
+            raise self._failed(error) from error
+        self._only_control_left = False
+        return not self._codec.has_output or self._write(direct, [self._codec.data_to_send()])
+
+    def _writer_lock(self) -> trio.Lock:
+        """Pongs and messages come from different tasks; a stream, unlike a descriptor, takes one writer at a time."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    async def _write_stream(self, buffers: list[Buffer]) -> None:
+        """Writes `buffers`, then control replies, through the stream; only under the lock."""
+        self._check_open()
+        with self._all_or_broken():
+            try:
+                await self._stream.send_all(b"".join(buffers))
+                while self._codec.has_output:
+                    await self._stream.send_all(self._codec.data_to_send())
+            except (OSError, trio.BrokenResourceError) as error:
+                raise self._failed(error) from error
+
+    @contextlib.contextmanager
+    def _all_or_broken(self) -> Iterator[None]:
+        """A write that waits: if it does not come to its end, nothing more is written."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._broken |= not done
+
+    # Closing
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """See `Connection.aclose`; what is received meanwhile is thrown away."""
+        if self._closed or self._closing:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        goodbye = self._codec.send_close(code, reason)
+        self._closing = True
+        with trio.move_on_after(self._limits.close_timeout, shield=True):
+            try:
+                await self._send_goodbye(goodbye)
+                await self._await_goodbye()
+                if not self.direct:
+                    await self._stream.aclose()  # TLS has a goodbye of its own
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                # A connection that broke, was aborted, or was inside a message has nothing to say any more.
+                pass
+        self.abort()
+
+    async def _send_goodbye(self, goodbye: bytes) -> None:
+        await self.flush()
+        if self._socket is None:
+            async with self._writer_lock():
+                await self._write_stream([goodbye])
+        elif goodbye and not self._write(self._socket, [goodbye]):
+            await self.flush()
+
+    async def _await_goodbye(self) -> None:
+        """Waits for the peer's close frame, after a violation for the end of its stream.
+
+        Closing a socket with unread data resets it, and the reset can overtake the close frame that tells the
+        peer what it did wrong.
+        """
+        if self._receiving:
+            self._ended = trio.Event()
+            await self._ended.wait()
+        if self._codec.failure is None:
+            while not self._codec.closed:
+                self._codec.receive_data(await self._read())
+        elif isinstance(self._stream, trio.SocketStream):
+            await self._stream.send_eof()
+            while await self._read():
+                pass
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        if not self._closed:
+            self._closed = True
+            if self._socket is not None:
+                self._socket.forget()
+            close_now(self._stream)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this connection was closed")
+        if self._broken:
+            raise trio.BrokenResourceError("this connection broke earlier")
+
+    def _failed(self, error: Exception) -> trio.BrokenResourceError | trio.ClosedResourceError:
+        """Remembers that the stream failed; what to raise for it."""
+        if self._closed:
+            return trio.ClosedResourceError("this connection was closed")
+        self._broken = True
+        return trio.BrokenResourceError(f"the connection to {self.remote} broke: {error}")

@@ -1,0 +1,1 @@
+"""Bytes to values and back, for every format that the overlay speaks; pure."""
