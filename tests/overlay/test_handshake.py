@@ -29,7 +29,7 @@ def record_of(identity: Identity) -> PeerRecord:
 RECORDS: Final = {identity.id: record_of(identity) for identity in (ALICE, BOB, MALLORY)}
 
 
-def admit_all(peer: NodeId, probe: bool) -> Reasoned | None:
+def admit_all(peer: NodeId, probe: bool, claims_relay: bool) -> Reasoned | None:
     return None
 
 
@@ -70,7 +70,7 @@ def refusal_of(caught: pytest.ExceptionInfo[Refused]) -> hello.Refusal:
 def test_both_ends_are_proven(from_record: bool, probe: bool) -> None:
     asked: list[tuple[NodeId, bool]] = []
 
-    def admit(peer: NodeId, probing: bool) -> Reasoned | None:
+    def admit(peer: NodeId, probing: bool, claims_relay: bool) -> Reasoned | None:
         asked.append((peer, probing))
         return None
 
@@ -236,7 +236,7 @@ def must_not_verify(public_key: bytes, signature: bytes, data: bytes) -> bool:
 @pytest.mark.parametrize("reason", [Reason.NOT_ADMITTED, Reason.FULL, Reason.DISCONNECTED])
 def test_admit_has_its_say_before_signatures_are_verified(reason: Reason) -> None:
     records = join_records([RECORDS[MALLORY.id]]) if reason is Reason.FULL else b""
-    acceptor = replace(acceptor_of(admit=lambda peer, probe: (reason, records)), verify=must_not_verify)
+    acceptor = replace(acceptor_of(admit=lambda peer, probe, claims_relay: (reason, records)), verify=must_not_verify)
     dialler = dialler_of()
     reply = dialler.receive_hello(acceptor.greet())
     with pytest.raises(Refused) as caught:

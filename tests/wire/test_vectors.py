@@ -238,7 +238,7 @@ def acceptor_of(vector: Vector) -> Acceptor:
         unhex(vector["nonce"]),
         unhex(vector["record"]),
         vector["authorities"],
-        lambda peer, probe: None,
+        lambda peer, probe, claims_relay: None,
     )
 
 

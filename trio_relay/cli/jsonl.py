@@ -16,12 +16,12 @@ from typing import Final
 
 import trio
 
-from ..exceptions import DeliveryError, RelayError
+from ..exceptions import RelayError
 from ..node.node import Node
 from ..node.values import NodeStatistics
 from ..wire.json import JSONValue
 from .commands import BadInput, Command, parse_command
-from .reports import encode_line
+from .reports import describe_failure, encode_line
 from .stdio import LineReader, Out
 
 __all__ = ["serve"]
@@ -52,7 +52,7 @@ async def serve(node: Node, out: Out) -> None:
                         raise BadInput(f"expected a line of at most {_LINE_SIZE} bytes")
                     command = parse_command(line)
                 except BadInput as error:
-                    await _answer(out, _describe(error), error.ref)
+                    await _answer(out, describe_failure(error), error.ref)
                     continue
                 reply = await _execute_at_once(node, command)
                 if reply is not None:
@@ -65,13 +65,6 @@ async def serve(node: Node, out: Out) -> None:
 
 async def _answer(out: Out, reply: Reply, ref: JSONValue) -> None:
     await out.send(encode_line({**reply, "ref": ref}))
-
-
-def _describe(error: Exception) -> Reply:
-    reply: Reply = {"event": "error", "error": type(error).__name__, "message": str(error)}
-    if isinstance(error, DeliveryError):
-        reply["outcome"] = error.outcome
-    return reply
 
 
 async def _execute_at_once(node: Node, command: Command) -> Reply | None:
@@ -91,16 +84,16 @@ async def _execute_at_once(node: Node, command: Command) -> Reply | None:
     except trio.WouldBlock:
         return None
     except _FAILURES as error:
-        return _describe(error)
+        return describe_failure(error)
 
 
 async def _execute_and_answer(node: Node, command: Command, out: Out, free: trio.Semaphore) -> None:
     try:
         reply = await _execute(node, command)
     except _FAILURES as error:
-        reply = _describe(error)
+        reply = describe_failure(error)
     except trio.Cancelled:
-        reply = _describe(trio.ClosedResourceError("the node closes; what became of the command is unknown"))
+        reply = describe_failure(trio.ClosedResourceError("the node closes; what became of the command is unknown"))
         with trio.move_on_after(_TIME_TO_ANSWER, shield=True):
             await _answer(out, reply, command.ref)
         raise

@@ -73,6 +73,8 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, DeliveryError):
         found = "not delivered" if error.outcome == "not_delivered" else "not confirmed, it may have arrived"
         return f"{found}: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error) or type(error).__name__
 
 

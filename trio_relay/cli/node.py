@@ -33,8 +33,8 @@ async def run(options: NodeOptions, certificate: Certificate | None, machine: bo
         async with open_from(options) as node:
             report: Report = JsonReport() if machine else ReadableReport(sys.stdout.encoding)
             await out.send(report.started(node))
-            reporters.start_soon(_report_links, node, report, out.clone())
             reporters.start_soon(_report_messages, node, report, out.clone())
+            await reporters.start(_report_links, node, report, out.clone())
             if machine:
                 await jsonl.serve(node, out)
             else:
@@ -45,10 +45,14 @@ async def run(options: NodeOptions, certificate: Certificate | None, machine: bo
     return 0
 
 
-async def _report_links(node: Node, report: Report, out: Out) -> None:
-    """Links that are up, then whatever happens to them until the node is closed."""
+async def _report_links(
+    node: Node, report: Report, out: Out, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Links that are up, then whatever happens to them until the node is closed; it must not be closed yet."""
     async with out, node.events() as events:
-        for info in node.links.values():
+        links = node.links.values()
+        task_status.started()
+        for info in links:
             await out.send(report.event(LinkUp(info.id, info.transport)))
         async for event in events:
             await out.send(report.event(event))
@@ -64,7 +68,7 @@ async def _report_messages(node: Node, report: Report, out: Out) -> None:
 async def _stop_on_signal(
     stop: trio.CancelScope, received: list[int], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Cancels `stop` on the first SIGTERM or Ctrl-C; the next one ends the program at once."""
+    """Cancels `stop` on the first SIGTERM or Ctrl-C; the next one does what it does to any program."""
     # A shell without job control starts background jobs with SIGINT ignored: Ctrl-C is meant for others then.
     wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*wanted) as signals:

@@ -6,11 +6,12 @@ import base64
 from collections.abc import Mapping
 from typing import Final, Protocol, assert_never
 
+from ..exceptions import DeliveryError
 from ..node.node import Node
 from ..node.values import Event, EventsLost, LinkDown, LinkUp, Message
 from ..wire.json import MAX_DEPTH, JSONValue, encode
 
-__all__ = ["LINE_DEPTH", "JsonReport", "ReadableReport", "Report", "encode_line"]
+__all__ = ["LINE_DEPTH", "JsonReport", "ReadableReport", "Report", "describe_failure", "encode_line"]
 
 LINE_DEPTH: Final = MAX_DEPTH + 2
 """Nesting of a line: any JSON value that can be sent fits into a command and into a report."""
@@ -94,6 +95,14 @@ class JsonReport:
         else:
             line["data"] = message.data
         return encode_line(line)
+
+
+def describe_failure(error: Exception) -> dict[str, JSONValue]:
+    """The reply to a command that failed, but for its ``ref``; ``outcome`` says what became of a message."""
+    reply: dict[str, JSONValue] = {"event": "error", "error": type(error).__name__, "message": str(error)}
+    if isinstance(error, DeliveryError):
+        reply["outcome"] = error.outcome
+    return reply
 
 
 def encode_line(line: Mapping[str, JSONValue]) -> bytes:

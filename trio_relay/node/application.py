@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -34,10 +35,15 @@ class Application:
 
     # Sending
 
-    def is_legacy(self, to: NodeId) -> bool:
-        """Whether that id is an original node's."""
+    async def is_original(self, to: NodeId) -> bool:
+        """Whether that id is an original node's; looks for it if nothing is known of it."""
         legacy = self._runtime.legacy
-        return legacy is not None and legacy.claims(to)
+        if legacy is None or not legacy.claims(to):
+            return False
+        if not legacy.is_original(to):
+            with suppress(PeerUnreachable):
+                await self.lookup(to)
+        return legacy.is_original(to)
 
     def send(self, to: NodeId, payload: bytes, data: Data) -> None:
         """Sends a datagram; `payload` is the content of `data`."""
@@ -117,6 +123,8 @@ class Application:
         self._desk.check_open()
         with self._desk.wish(to) as waiter:
             if runtime.legacy is not None and runtime.legacy.claims(to):
+                if runtime.legacy.is_linked(to):
+                    return
                 runtime.legacy.connect(to)
             started, actions = self._router.connect(to, trio.current_time())
             runtime.act(actions)
@@ -130,7 +138,8 @@ class Application:
                     self._check_refusal(to, await waiter.get())
                     return
             finally:
-                known = self._router.cancel_connect(to)
+                # The router's own deadline for it may have come a moment earlier.
+                known = self._router.cancel_connect(to) or self._router.record_of(to) is not None
         if known:
             raise NegotiationFailed(f"{short(to)} is known, but neither side could dial the other")
         raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")

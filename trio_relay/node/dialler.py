@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from functools import partial
 from typing import Final
@@ -12,6 +13,7 @@ import trio
 from ..exceptions import HandshakeError, RemoteProtocolError
 from ..overlay.actions import Dial
 from ..overlay.handshake import Refused
+from ..overlay.reachability import authorities
 from ..transports.connection import Connection
 from ..transports.routes import Request
 from ..transports.transport import Transport
@@ -51,7 +53,7 @@ class Dialler:
     def __init__(self, runtime: Runtime, transport: Transport) -> None:
         self._runtime: Final = runtime
         self._transport: Final = transport
-        self._rng: Final = random.Random()
+        self._rng: Final = random.Random(os.urandom(16))
         runtime.dial = self.dial
 
     # Incoming
@@ -88,10 +90,10 @@ class Dialler:
             return
         await runtime.run_link(connection, peer, introduced.messages, dialled=False)
 
-    def _admit(self, node_id: NodeId, probe: bool) -> tuple[Reason, bytes] | None:
+    def _admit(self, node_id: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
         if self._runtime.desk.closed:
             return Reason.SHUTDOWN, b""
-        return self._runtime.router.admit(node_id, probe, False, trio.current_time())
+        return self._runtime.router.admit(node_id, probe, claims_relay, trio.current_time())
 
     def _failed(self, what: str, where: str, error: BaseException) -> None:
         self._runtime.counts["handshakes_failed"] += 1
@@ -224,8 +226,8 @@ class Dialler:
     def _linked_with(self, url: str) -> bool:
         wanted = authority(url)
         for neighbour in self._runtime.router.table:
-            urls = [neighbour.url, *(neighbour.record.urls if neighbour.record is not None else ())]
-            if any(u and authority(u) == wanted for u in urls):
+            advertised = neighbour.record.urls if neighbour.record is not None else ()
+            if wanted in authorities((neighbour.url, *advertised)):
                 return True
         return False
 

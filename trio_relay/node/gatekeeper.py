@@ -24,8 +24,7 @@ from ..wire.ids import NodeId, short
 from ..wire.json import encode
 from ..wire.record import PeerRecord, Role, build_record, join_records
 from .dialler import EXPECTED, is_allowed
-from .legacy import Gateway
-from .legacy_actions import (
+from .legacy.actions import (
     CloseLegacy,
     ConnectFailed,
     DialLegacy,
@@ -41,6 +40,7 @@ from .legacy_actions import (
     SendText,
     TunnelFrame,
 )
+from .legacy.gateway import Gateway
 from .link import Link
 from .runtime import Runtime
 from .values import LinkDown, LinkUp, Receipt
@@ -51,7 +51,7 @@ logger = logging.getLogger("trio_relay")
 
 _CARRIED_OVERHEAD: Final = 1024
 """What an envelope may add to a payload: a frame has room for it."""
-_CARRY_TIMEOUT: Final = 20.0
+_CARRY_TIMEOUT: Final = 5.0
 
 
 class _Question:
@@ -94,7 +94,7 @@ class Gatekeeper:
         self._gateway: Final = Gateway(
             runtime.identity.id,
             limits=runtime.limits,
-            rng=random.Random(os.urandom(16)),
+            rng=random.SystemRandom(),
             now=trio.current_time(),
             overlay=self._overlay,
             url=lambda: next(iter(runtime.router.record.urls), None),
@@ -199,6 +199,14 @@ class Gatekeeper:
         """Whether messages for that id go by the gateway: for every id that is not known to have a key."""
         return not self._overlay.is_ours(to)
 
+    def is_original(self, to: NodeId) -> bool:
+        """Whether there is a sign that the id is an original's."""
+        return self._gateway.is_original(to, trio.current_time())
+
+    def is_linked(self, to: NodeId) -> bool:
+        """Whether there is a direct link with that original."""
+        return self._gateway.link_of(to) is not None
+
     def send(self, to: NodeId, data: Data) -> None:
         """A message for an id that may be an original's."""
         self._act(self._gateway.send(to, data, trio.current_time()))
@@ -209,13 +217,12 @@ class Gatekeeper:
 
     def disconnect(self, to: NodeId) -> None:
         """Closes the link with an original, if there is one."""
-        link = self._gateway.link_of(to)
-        if isinstance(link, Link):
-            link.close_soon(Reason.DISCONNECTED)
+        self._act(self._gateway.disconnect(to, trio.current_time()))
 
     def carried(self, action: DeliverLegacy) -> None:
         """An envelope that one of our nodes carried here."""
-        self._act(self._gateway.receive_carried(action.envelope, action.source, trio.current_time()))
+        now = trio.current_time()
+        self._act(self._gateway.receive_carried(action.envelope, action.source, now, scope=action.scope))
 
     def found(self, action: Found) -> None:
         """A lookup of the gateway ended."""
@@ -278,7 +285,7 @@ class Gatekeeper:
             case TunnelFrame():
                 runtime.act(router.receive_tunnelled(parse_frames_untrusted(action.frame)[0], action.scope, now))
             case Introduce():
-                self._introduce(action.peer)
+                self._introduce(action.peer, Kind.CONNECT if action.dial and router.record.urls else Kind.STORE)
             case _:
                 self._change_links(action)
 
@@ -312,10 +319,10 @@ class Gatekeeper:
             legacy_id=legacy_id,
         )
 
-    def _introduce(self, peer: NodeId) -> None:
+    def _introduce(self, peer: NodeId, kind: Kind) -> None:
         """Tells a node of ours, which only originals know, where we are."""
         record = join_records([self._runtime.router.record])
-        frame = build_frame(Kind.STORE, peer, self._runtime.identity.id, os.urandom(8), record)
+        frame = build_frame(kind, peer, self._runtime.identity.id, os.urandom(8), record)
         self._act(self._gateway.tunnel(frame, peer, trio.current_time()))
 
     def _carry(self, action: SendCarried) -> None:

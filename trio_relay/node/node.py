@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..exceptions import NoAcknowledgement, PayloadTooLarge
+from ..exceptions import HandshakeError, NoAcknowledgement, PayloadTooLarge
 from ..transports.attached import AttachedConnection
 from ..wire.content import Data, encode_content
 from ..wire.ids import NodeId, as_node_id, short
@@ -120,10 +120,12 @@ class Node:
         """
         payload = self._payload(to, data)
         await trio.lowlevel.checkpoint()
-        if self._application.is_legacy(to):
-            self._application.send(to, payload, data)
-            raise NoAcknowledgement(f"{short(to)} is an original node; those do not acknowledge")
-        return await self._application.deliver(to, payload, timeout)
+        deadline = trio.current_time() + timeout
+        with trio.move_on_at(deadline):
+            if await self._application.is_original(to):
+                self._application.send(to, payload, data)
+                raise NoAcknowledgement(f"{short(to)} is an original node; those do not acknowledge")
+        return await self._application.deliver(to, payload, max(deadline - trio.current_time(), 0.0))
 
     # Receiving
 
@@ -193,7 +195,10 @@ class Node:
             HandshakeError: the link did not come up; the connection is closed.
         """
         self._runtime.desk.check_open()
-        attached = AttachedConnection(connection, self._runtime.limits)
+        try:
+            attached = AttachedConnection(connection, self._runtime.limits)
+        except OSError as error:
+            raise HandshakeError("expected an open connection, not one that is closed already") from error
         try:
             await self._dialler.attach(attached, dialled=connection.is_client)
         except BaseException:

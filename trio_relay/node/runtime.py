@@ -70,6 +70,14 @@ class Legacy(Protocol):
         """Whether messages for that id go by the gateway."""
         ...
 
+    def is_original(self, to: NodeId) -> bool:
+        """Whether there is a sign that the id is an original's."""
+        ...
+
+    def is_linked(self, to: NodeId) -> bool:
+        """Whether there is a direct link with that original."""
+        ...
+
     def send(self, to: NodeId, data: Data) -> None:
         """A message for such an id."""
         ...

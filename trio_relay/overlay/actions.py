@@ -70,11 +70,16 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class DeliverLegacy:
-    """An envelope of an original node, carried here by our node `source`."""
+    """An envelope of an original node, carried here by our node `source`.
+
+    Attributes:
+        scope: of the link that it came over; no nearer address in it may be dialled.
+    """
 
     envelope: bytes
     source: NodeId
     message_id: bytes
+    scope: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class Connecting:
         self._wishes: dict[NodeId, _Wish] = {}
         self._dial_backs: Final = TokenBucket(_DIAL_BACKS_PER_SECOND, _DIAL_BACKS_BURST, state.now)
 
+    def __len__(self) -> int:
+        return len(self._wishes)
+
     def connect(self, node_id: NodeId) -> bool:
         """Starts making a link; False when too many are being made. Ends in `Linked`, or in nothing."""
         state = self._state

@@ -16,6 +16,8 @@ __all__ = ["Deliveries", "Pending"]
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 8.0
 _AFTER_HINT: Final = 0.25
+_RETRY_FOR: Final = 100.0
+"""The receiver knows a message again for 120 s; a copy sent later than this could come after that."""
 _MAX_ATTEMPT: Final = 255
 
 
@@ -25,6 +27,7 @@ class Pending:
 
     Attributes:
         attempt: number of the newest attempt, -1 before the first.
+        retry_until: no attempt is made later, however late the deadline.
         sent: when each attempt left us; absent for one that found no way.
         open: attempts that left and were not answered "busy" by the receiver: any of them may have arrived.
         last_answer: ``"unreachable"``, ``"busy"`` or nothing.
@@ -35,6 +38,7 @@ class Pending:
     flags: int
     deadline: float
     retry_at: float
+    retry_until: float
     attempt: int = -1
     sent: dict[int, float] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
@@ -45,7 +49,8 @@ class Pending:
 class Deliveries:
     """The table of pending messages by message id; its bounds are kept by whoever adds."""
 
-    def __init__(self) -> None:
+    def __init__(self, retry_for: float = _RETRY_FOR) -> None:
+        self._retry_for = retry_for
         self._pending: dict[bytes, Pending] = {}
         self._timers: list[tuple[float, bytes]] = []
         self.bytes = 0
@@ -55,7 +60,7 @@ class Deliveries:
 
     def add(self, message_id: bytes, to: NodeId, payload: bytes, flags: int, deadline: float, now: float) -> None:
         """A new message; it is due at once."""
-        self._pending[message_id] = Pending(to, payload, flags, deadline, now)
+        self._pending[message_id] = Pending(to, payload, flags, deadline, now, now + self._retry_for)
         self.bytes += len(payload)
         heapq.heappush(self._timers, (now, message_id))
 
@@ -86,7 +91,7 @@ class Deliveries:
         self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY))
 
     def _schedule(self, message_id: bytes, pending: Pending, at: float) -> None:
-        pending.retry_at = at
+        pending.retry_at = at = at if at < pending.retry_until else float("inf")
         heapq.heappush(self._timers, (min(at, pending.deadline), message_id))
 
     def next_deadline(self) -> float:

@@ -71,7 +71,8 @@ class Directory:
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._peers) + sum(map(len, self._gateways.values()))
+        """Ids with a record; an original node's id has at most four."""
+        return len(self._peers) + len(self._gateways)
 
     def get(self, node_id: bytes, wall: float) -> PeerRecord | None:
         """The record that the id's own key signed, if it is valid."""
@@ -155,10 +156,10 @@ class Directory:
 
     def _make_room(self, wall: float) -> None:
         """Frees a sixteenth at once when full, so that a flood of records does not sort the table for each."""
-        if len(self._peers) + len(self._gateways) <= self._capacity:
+        if len(self) <= self._capacity:
             return
         self.expire(wall)
-        size = len(self._peers) + len(self._gateways)
+        size = len(self)
         if size <= self._capacity:
             return
         candidates = [(e.number ^ self._own, i) for i, e in self._peers.items() if not self._pinned(i)]

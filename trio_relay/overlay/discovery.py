@@ -51,6 +51,11 @@ class Discovery:
 
     # Lookups
 
+    @property
+    def lookup_count(self) -> int:
+        """Lookups in progress, the router's own included."""
+        return len(self._lookups)
+
     def lookup(self, target: NodeId, query: object, *, whole: bool = True) -> bool:
         """Starts a lookup; False when too many are in progress. Ends in a `Found`."""
         state = self._state

@@ -26,7 +26,8 @@ from .table import Neighbour
 
 __all__ = ["Endpoint"]
 
-_KNOWN_FLAGS: Final = Flag.CONFIRM | Flag.LEGACY
+# An int: the inverse of an IntFlag leaves out the bits that it has no name for.
+_KNOWN_FLAGS: Final = int(Flag.CONFIRM | Flag.LEGACY)
 _OVERHEAD: Final = 128
 """What one message costs the mailbox beside its payload, so that empty ones are bounded too."""
 
@@ -55,10 +56,17 @@ class Endpoint:
         )
         self._unlinked: deque[_Unlinked] = deque()
         self.deliveries: Final = Deliveries()
+        self.closed = False
+        """Nobody will take a message any more: none is accepted, and so none is acknowledged."""
         self.mailbox_messages = 0
         self.mailbox_bytes = 0
 
     # Sending
+
+    @property
+    def unlinked_count(self) -> int:
+        """Messages that wait for the first link."""
+        return len(self._unlinked)
 
     @property
     def has_unlinked_room(self) -> bool:
@@ -71,7 +79,7 @@ class Endpoint:
         message_id = state.token()
         state.counts["messages_sent"] += 1
         if to == state.own:
-            self._accept(to, message_id, payload, flags, proven=True)
+            self._accept(to, message_id, payload, flags, None)
         elif len(state.table) or state.tunnels:
             self._send_now(to, message_id, payload, flags)
         elif self.has_unlinked_room:
@@ -91,7 +99,7 @@ class Endpoint:
         state.counts["messages_sent"] += 1
         flags |= Flag.CONFIRM
         if to == state.own:
-            if not self._accept(to, message_id, payload, flags, proven=True):
+            if not self._accept(to, message_id, payload, flags, None):
                 state.do(Failed(message_id, MailboxFull("this node's own mailbox is full", "not_delivered")))
             return message_id
         self.deliveries.add(message_id, to, payload, flags, state.now + timeout, state.now)
@@ -156,17 +164,19 @@ class Endpoint:
     ) -> None:
         """A message for our application."""
         state = self._state
-        if flags & ~_KNOWN_FLAGS:
+        if self.closed:
+            state.counts["closing"] += 1
+        elif flags & ~_KNOWN_FLAGS:
             state.counts["unknown_flags"] += 1
         elif not self._admits(source):
             state.counts["not_admitted"] += 1
-        elif self._accept(source, message_id, payload, flags, proven=via.id == source) and flags & Flag.CONFIRM:
+        elif self._accept(source, message_id, payload, flags, via) and flags & Flag.CONFIRM:
             state.send(Kind.ACK, source, message_id, bytes([hop_limit]), attempt=attempt)
         elif flags & Flag.CONFIRM and self.mailbox_full(len(payload)):
             state.send(Kind.BUSY, source, message_id, b"", attempt=attempt)
 
-    def _accept(self, source: NodeId, message_id: bytes, payload: bytes, flags: int, *, proven: bool) -> bool:
-        """Puts a message into the mailbox; whether it is there now (or was before)."""
+    def _accept(self, source: NodeId, message_id: bytes, payload: bytes, flags: int, via: Neighbour | None) -> bool:
+        """Puts a message into the mailbox; whether it is there now (or was before). `via` is None for our own."""
         state = self._state
         seen = self._seen_confirmed if flags & Flag.CONFIRM else self._seen
         if seen.seen(source, message_id, state.now):
@@ -174,7 +184,7 @@ class Endpoint:
             return True
         if flags & Flag.LEGACY:
             seen.add(source, message_id, state.now)
-            state.do(DeliverLegacy(payload, source, message_id))
+            state.do(DeliverLegacy(payload, source, message_id, 0 if via is None else via.scope))
             return True
         if self.mailbox_full(len(payload)):
             state.counts["mailbox_full"] += 1
@@ -185,7 +195,7 @@ class Endpoint:
             state.counts["bad_content"] += 1
             return False
         seen.add(source, message_id, state.now)
-        self._put(data, source, len(payload), proven)
+        self._put(data, source, len(payload), via is None or via.id == source)
         if source == state.own and flags & Flag.CONFIRM:
             state.do(Acknowledged(message_id, 0.0, 0))
         return True

@@ -19,14 +19,15 @@ from ..exceptions import HandshakeError, LocalProtocolError, RemoteProtocolError
 from ..wire import hello
 from ..wire.hello import Field, Reason, Reply
 from ..wire.ids import NodeId, short
-from ..wire.record import PeerRecord, Sign, Verify, id_of_key, parse_record_untrusted
+from ..wire.record import PeerRecord, Role, Sign, Verify, id_of_key, parse_record_untrusted
 
 __all__ = ["Acceptor", "Admit", "Dialler", "Proven", "Refused"]
 
 _DOMAIN: Final = b"trio-relay link 1\0"
 
-Admit = Callable[[NodeId, bool], "tuple[Reason, bytes] | None"]
-"""(id, whether it only probes) -> None, or the reason to refuse it and the relays to try instead (joined records)."""
+Admit = Callable[[NodeId, bool, bool], "tuple[Reason, bytes] | None"]
+"""(id, whether it only probes, whether it says that it relays) -> None, or the reason to refuse it and the relays to
+try instead (joined records)."""
 
 
 class Refused(HandshakeError):
@@ -158,7 +159,9 @@ class Acceptor:
         authority = reply.fields.get(Field.AUTHORITY, b"").decode("ascii", "replace")
         if Field.FROM_RECORD in reply.fields and authority not in self.authorities:
             raise _refuse(Reason.WRONG_AUTHORITY, f"{authority[:80]!r} is not an address of ours")
-        verdict = self.admit(peer, Field.PROBE in reply.fields)
+        roles = reply.fields.get(Field.RECORD, b"")[2:3]
+        claims_relay = bool(roles) and bool(roles[0] & Role.RELAY)
+        verdict = self.admit(peer, Field.PROBE in reply.fields, claims_relay)
         if verdict is not None:
             reason, records = verdict
             raise _refuse(reason, reason.name.lower().replace("_", " "), records)

@@ -98,6 +98,8 @@ class Links:
             return None
         if new.record is not None:
             state.directory.add(new.record, state.wall, new.scope)
+            if new.record.expiry <= state.wall:
+                new.record = None
         known = state.table.get(new.id)
         neighbour = new if known is None else known
         self._by_link[new.link] = neighbour

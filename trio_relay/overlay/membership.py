@@ -44,6 +44,8 @@ _REMEMBERED: Final = 4096
 _GRACE: Final = 60.0
 """A link that nobody wants any more is kept so long, in case the neighbourhood changes back."""
 _SLACK: Final = 4
+"""So many links that nobody wants are kept, and so many are let go at once, then no more for a while."""
+_PART_EVERY: Final = 20.0
 _DIAL_TIMEOUT: Final = 20.0
 """After this a dial that was never reported counts as failed, so that none blocks its place for ever."""
 
@@ -63,6 +65,7 @@ class Membership:
         self._backoff: BoundedMap[NodeId, _Backoff] = BoundedMap(_REMEMBERED, 600.0)
         self._plan_at = float("inf")
         self._planned = float("-inf")
+        self._part_at = float("-inf")
         self._refused: BoundedMap[NodeId, bool] = BoundedMap(_REMEMBERED, 60.0)
 
     def plan_soon(self) -> None:
@@ -86,6 +89,11 @@ class Membership:
         return self._refused.get(node_id, self._state.now) is not None
 
     # Dials
+
+    @property
+    def dial_count(self) -> int:
+        """Dials under way, probes not counted."""
+        return len(self._dialling)
 
     def dialling(self, node_id: NodeId) -> bool:
         """Whether a dial to that id is under way."""
@@ -215,7 +223,9 @@ class Membership:
         others = [n for n in state.table.relays if not n.wanted and n.id not in wanted]
         ours = [n for n in others if n.dialled and state.now - n.since > _GRACE]
         ours.sort(key=lambda n: n.number ^ own)
-        surplus = ours[_SLACK:][-_SLACK:]
+        surplus = ours[_SLACK:][-_SLACK:] if state.now >= self._part_at else []
+        if surplus:
+            self._part_at = state.now + _PART_EVERY
         excess = state.table.relay_count - len(surplus) - state.limits.relay_links
         if excess > 0:
             rest = sorted((n for n in others if n not in surplus), key=lambda n: n.number ^ own)

@@ -43,6 +43,22 @@ class Parts:
         self._expire_at = state.now + _EXPIRE_EVERY
         self._deadline: float | None = None
 
+    def sizes(self) -> dict[str, int]:
+        """How full each bounded table is."""
+        return {
+            "links": len(self.links),
+            "relays": self.state.table.relay_count,
+            "records": len(self.state.directory),
+            "lookups": self.discovery.lookup_count,
+            "connecting": len(self.connecting),
+            "dials": self.membership.dial_count,
+            "seen": self.endpoint.remembered,
+            "mailbox_messages": self.endpoint.mailbox_messages,
+            "mailbox_bytes": self.endpoint.mailbox_bytes,
+            "unlinked": self.endpoint.unlinked_count,
+            "pending_deliveries": len(self.endpoint.deliveries),
+        }
+
     # Frames
 
     def outside(self, scope: int) -> Neighbour:

@@ -129,15 +129,7 @@ class Router:
 
     def sizes(self) -> Mapping[str, int]:
         """How full each bounded table is."""
-        return {
-            "links": len(self._parts.links),
-            "relays": self._state.table.relay_count,
-            "records": len(self._state.directory),
-            "seen": self._parts.endpoint.remembered,
-            "mailbox_messages": self._parts.endpoint.mailbox_messages,
-            "mailbox_bytes": self._parts.endpoint.mailbox_bytes,
-            "pending_deliveries": len(self._parts.endpoint.deliveries),
-        }
+        return self._parts.sizes()
 
     def record_of(self, node_id: NodeId) -> PeerRecord | None:
         """The record of a peer, if it is known here."""
@@ -214,9 +206,10 @@ class Router:
         return self._parts.settle()
 
     def goodbye(self, now: float) -> list[Action]:
-        """The node is about to end: tells every neighbour; links stay until they are closed."""
+        """The node is about to end: tells every neighbour, takes no more messages; links stay until they are closed."""
         self._parts.begin(now)
         self._parts.links.goodbye()
+        self._parts.endpoint.closed = True
         return self._parts.settle()
 
     # Dials

@@ -44,7 +44,7 @@ class SeenMessages:
             self._total += 1
         ids[message_id] = now + self._lifetime
         ids.move_to_end(message_id)
-        if len(ids) > self._per_sender:
+        while len(ids) > self._per_sender or next(iter(ids.values())) <= now:
             self._forget_oldest(ids, now)
         while self._total > self._capacity:
             silent, others = next(iter(self._senders.items()))
@@ -64,10 +64,9 @@ class SeenMessages:
         self.evicted += sum(until > now for until in ids.values())
 
     def expire(self, now: float) -> None:
-        """Forgets what is old; senders are in the order of their newest message."""
-        for sender, ids in list(self._senders.items()):
-            while ids and next(iter(ids.values())) <= now:
-                ids.popitem(last=False)
-                self._total -= 1
-            if not ids:
-                del self._senders[sender]
+        """Forgets senders whose newest message is old; they are in that order, so the first younger one ends it."""
+        while self._senders:
+            sender, ids = next(iter(self._senders.items()))
+            if next(reversed(ids.values())) > now:
+                return
+            self._forget_sender(sender, now)

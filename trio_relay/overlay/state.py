@@ -71,7 +71,8 @@ class State:
             pinned=lambda node_id: self.table.get(node_id) is not None,
         )
         self.record = self._build_record()
-        self._sends: dict[tuple[LinkHandle, LinkHandle | None, bool], Transmit] = {}
+        self._joining: dict[tuple[LinkHandle, LinkHandle | None, bool], Transmit] = {}
+        self._sends: list[Action] = []
         self._actions: list[Action] = []
 
     @property
@@ -109,11 +110,12 @@ class State:
         via: LinkHandle | None = None,
         control: bool,
     ) -> None:
-        """Adds whole frames to what goes to a neighbour; joined by link until `drain`."""
+        """Adds whole frames to what goes to a neighbour; joined by link, up to the size of a WebSocket message."""
         key = (to.link, via, control)
-        send = self._sends.get(key)
-        if send is None:
-            self._sends[key] = Transmit(to.link, via, control, [piece], frames, len(piece))
+        send = self._joining.get(key)
+        if send is None or send.size + len(piece) > self.limits.websocket_message:
+            self._joining[key] = send = Transmit(to.link, via, control, [piece], frames, len(piece))
+            self._sends.append(send)
         else:
             send.pieces.append(piece)
             send.frames += frames
@@ -121,10 +123,13 @@ class State:
 
     def drain(self) -> list[Action]:
         """Everything the current input led to; frames first, so that a link that closes gets its last ones."""
-        actions: list[Action] = [*self._sends.values(), *self._actions]
-        self._sends.clear()
-        self._actions.clear()
-        return actions
+        sends, actions = self._sends, self._actions
+        if sends:
+            self._sends = []
+            self._joining.clear()
+        if actions:
+            self._actions = []
+        return sends + actions
 
     # Frames of our own
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..overlay.actions import LinkHandle
-from ..wire.ids import NodeId
+from ...overlay.actions import LinkHandle
+from ...wire.ids import NodeId
 
 __all__ = ["LegacyLink", "LegacyLinks"]
 

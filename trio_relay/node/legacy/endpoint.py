@@ -13,15 +13,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from ..exceptions import RemoteProtocolError
-from ..limits import Limits
-from ..wire.body import FindPeers, FoundPeers, HandshakeAnswer, HandshakeOffer, Signal, Tunnel, User
-from ..wire.content import Data
-from ..wire.envelope import Envelope, parse_body_untrusted
-from ..wire.frame import parse_frames_untrusted
-from ..wire.hello import Reason
-from ..wire.ids import NodeId, distance
-from .legacy_actions import (
+from ...exceptions import RemoteProtocolError
+from ...limits import Limits
+from ...wire.body import FindPeers, FoundPeers, HandshakeAnswer, HandshakeOffer, Signal, Tunnel, User
+from ...wire.content import Data
+from ...wire.envelope import Envelope, parse_body_untrusted
+from ...wire.frame import parse_frames_untrusted
+from ...wire.hello import Reason
+from ...wire.ids import NodeId, distance
+from .actions import (
     ConnectFailed,
     DialLegacy,
     GatewayAction,
@@ -30,10 +30,10 @@ from .legacy_actions import (
     Received,
     TunnelFrame,
 )
-from .legacy_introductions import Introductions
-from .legacy_links import LegacyLinks
-from .legacy_routing import EnvelopeRouter
-from .legacy_waiting import Origin
+from .introductions import Introductions
+from .links import LegacyLinks
+from .routing import EnvelopeRouter
+from .waiting import Origin
 
 __all__ = ["LegacyEndpoint"]
 

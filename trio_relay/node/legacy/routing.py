@@ -18,18 +18,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from .._bounded import BoundedMap
-from ..exceptions import LocalProtocolError
-from ..limits import Limits
-from ..wire.body import Body, Tunnel, User, parse_body_fields_untrusted
-from ..wire.content import encode_content
-from ..wire.envelope import MAX_PATH, Envelope, build_envelope, make_envelope
-from ..wire.frame import MESSAGE_ID_LENGTH, Kind, build_frame
-from ..wire.ids import NodeId, distance
-from .legacy_actions import GatewayAction, Lookup, OverlayView, SendCarried, SendOverlay, SendText
-from .legacy_carriage import carry
-from .legacy_links import LegacyLink, LegacyLinks
-from .legacy_waiting import Origin, Waiting, WaitingRoom
+from ..._bounded import BoundedMap
+from ...exceptions import LocalProtocolError
+from ...limits import Limits
+from ...wire.body import Body, Tunnel, User, parse_body_fields_untrusted
+from ...wire.content import encode_content
+from ...wire.envelope import MAX_PATH, Envelope, build_envelope, make_envelope
+from ...wire.frame import MESSAGE_ID_LENGTH, Kind, build_frame
+from ...wire.ids import NodeId, distance
+from .actions import GatewayAction, Lookup, OverlayView, SendCarried, SendOverlay, SendText
+from .carriage import carry
+from .links import LegacyLink, LegacyLinks
+from .waiting import Origin, Waiting, WaitingRoom
 
 __all__ = ["FAN_OUT", "EnvelopeRouter"]
 

@@ -17,16 +17,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..exceptions import LocalProtocolError, RemoteProtocolError
-from ..limits import Limits
-from ..overlay.actions import LinkHandle
-from ..overlay.seen import SeenMessages
-from ..wire.body import FindPeers, HandshakeOffer, User
-from ..wire.content import Data
-from ..wire.envelope import Envelope, build_envelope, build_id_frame, parse_envelope_untrusted
-from ..wire.hello import Reason
-from ..wire.ids import NodeId
-from .legacy_actions import (
+from ...exceptions import LocalProtocolError, RemoteProtocolError
+from ...limits import Limits
+from ...overlay.actions import LinkHandle
+from ...overlay.seen import SeenMessages
+from ...wire.body import FindPeers, HandshakeOffer, User
+from ...wire.content import Data
+from ...wire.envelope import Envelope, build_envelope, build_id_frame, parse_envelope_untrusted
+from ...wire.hello import Reason
+from ...wire.ids import NodeId
+from .actions import (
     CloseLegacy,
     ConnectFailed,
     GatewayAction,
@@ -35,11 +35,11 @@ from .legacy_actions import (
     OverlayView,
     Publish,
 )
-from .legacy_carriage import parse_carried_untrusted
-from .legacy_endpoint import LegacyEndpoint
-from .legacy_links import LegacyLink, LegacyLinks
-from .legacy_routing import EnvelopeRouter
-from .legacy_waiting import Origin
+from .carriage import parse_carried_untrusted
+from .endpoint import LegacyEndpoint
+from .links import LegacyLink, LegacyLinks
+from .routing import EnvelopeRouter
+from .waiting import Origin
 
 __all__ = ["Gateway"]
 

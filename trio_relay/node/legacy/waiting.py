@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from .._bounded import BoundedMap, TokenBucket
-from ..limits import Limits
-from ..overlay.actions import LinkHandle
-from ..wire.envelope import Envelope
-from ..wire.ids import NodeId
+from ..._bounded import BoundedMap, TokenBucket
+from ...limits import Limits
+from ...overlay.actions import LinkHandle
+from ...wire.envelope import Envelope
+from ...wire.ids import NodeId
 
 __all__ = ["Origin", "WaitingRoom"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from ..overlay.actions import LinkHandle
-from ..wire.content import Data
-from ..wire.hello import Reason
-from ..wire.ids import NodeId
+from ...overlay.actions import LinkHandle
+from ...wire.content import Data
+from ...wire.hello import Reason
+from ...wire.ids import NodeId
 
 __all__ = [
     "CloseLegacy",

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from .._bounded import BoundedMap
-from ..wire.ids import NodeId
+from ..._bounded import BoundedMap
+from ...wire.ids import NodeId
 
 __all__ = ["Introductions"]
 

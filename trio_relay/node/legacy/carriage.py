@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from ..exceptions import LocalProtocolError, RemoteProtocolError
-from ..wire.content import decode_content_untrusted
-from ..wire.envelope import Envelope, build_envelope, parse_envelope_untrusted
-from ..wire.json import buffer_to_bytes, bytes_to_buffer, encode
+from ...exceptions import LocalProtocolError, RemoteProtocolError
+from ...wire.content import decode_content_untrusted
+from ...wire.envelope import Envelope, build_envelope, parse_envelope_untrusted
+from ...wire.json import buffer_to_bytes, bytes_to_buffer, encode
 
 __all__ = ["MAX_CARRIED", "carry", "parse_carried_untrusted"]
 
