@@ -80,7 +80,7 @@ class Limits:
     http_timeout: float = 5.0
     """From an accepted connection (or the previous response) to a complete HTTP head."""
     websocket_message: int = 128 * KIB
-    """One WebSocket message on an overlay link; it carries several frames."""
+    """One WebSocket message on an overlay link; it carries several frames, and other nodes send up to this default."""
     websocket_fragments: int = 64
     """Fragments of one message: more than any implementation sends, too few to hold memory by headers."""
     legacy_message: int = 512 * KIB

@@ -60,7 +60,10 @@ def client_context(authorities: str) -> ssl.SSLContext:
     Raises:
         UsageError: there are none in it.
     """
-    return _load(f"certificate authorities {authorities}", lambda: ssl.create_default_context(cafile=authorities))
+    context = _load(f"certificate authorities {authorities}", lambda: ssl.create_default_context(cafile=authorities))
+    # Debian leaves the minimum to the library's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _load(what: str, load: Callable[[], T]) -> T:

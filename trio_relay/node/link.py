@@ -18,6 +18,7 @@ import trio
 from ..limits import Limits
 from ..transports.connection import Buffer, Connection
 from ..wire.addresses import network_group, scope, split_host_port
+from ..wire.frame import MAX_MESSAGE
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from .backlog import Backlog, Batch
@@ -45,6 +46,7 @@ class Link:
         "_closed",
         "_closing",
         "_drained",
+        "_held",
         "_in_hand",
         "_limits",
         "_queue",
@@ -88,6 +90,7 @@ class Link:
         self._start_soon: Final = start_soon
         self._batches: trio.MemorySendChannel[Batch] | None = None
         self._queue: trio.MemoryReceiveChannel[Batch] | None = None
+        self._held: Batch | None = None
         self._writing = False
         self._in_hand = 0
         self._closing = False
@@ -158,7 +161,8 @@ class Link:
         finally:
             if self._writing:
                 # Broken, or cancelled half way: what the other side got may end in the middle of a message.
-                self.backlog.counts["link_broken"] += self._in_hand
+                held = self._held.frames if self._held is not None else 0
+                self.backlog.counts["link_broken"] += self._in_hand + held
                 self._writing = False
                 self.abort()
             if self._drained is not None:
@@ -168,6 +172,9 @@ class Link:
 
     def _next(self) -> Batch | None:
         """The next batch that was not dropped; it leaves the accounts."""
+        held, self._held = self._held, None
+        if held is not None:
+            return held
         while self._queue is not None:
             try:
                 batch = self._queue.receive_nowait()
@@ -186,10 +193,13 @@ class Link:
             self._room = None
 
     def _join(self, batch: Batch) -> list[Buffer]:
-        """The batch and those after it, as one message of a bounded size."""
+        """The batch and those after it, as one message; what would make it too large is held for the next."""
         pieces = list(batch.pieces)
         size = batch.size
         while size < _WRITE_SIZE and (following := self._next()) is not None:
+            if following.text or size + following.size > MAX_MESSAGE:
+                self._held = following
+                break
             pieces.extend(following.pieces)
             size += following.size
             self._in_hand += following.frames

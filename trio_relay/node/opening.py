@@ -19,6 +19,7 @@ from ..limits import Limits
 from ..transports.routes import Route
 from ..transports.transport import Transport, WebSocketTransport
 from ..wire.addresses import join_host_port, split_host_port
+from ..wire.frame import MAX_MESSAGE
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, as_node_id
 from ..wire.record import MAX_URLS
@@ -75,6 +76,8 @@ async def open_node(
     addresses = [listen] if isinstance(listen, str) else list(listen or ())
     _check_urls(bootstrap, advertise or (), network is not None)
     limits = limits or Limits()
+    if limits.websocket_message < MAX_MESSAGE:
+        raise ValueError(f"limits.websocket_message must be at least {MAX_MESSAGE}: other nodes send as much")
     async with open_services() as services:
         transport = _transport(network, addresses, limits, tls, client_tls, services)
         runtime = Runtime(identity or Identity.generate(), limits, services, legacy=legacy, admits=_admits(admit))

@@ -225,8 +225,11 @@ class Links:
     def _receive_goodbye(self, via: Neighbour, reason: int) -> None:
         state = self._state
         if state.table.get(via.id) is not via:
+            self._shut_all(via, Reason.UNWANTED)
             return
         if reason == Reason.SHUTDOWN:
+            # The answer is our last frame: when all neighbours gave it, whoever ends may go without loss.
+            state.tell(via, Kind.GOODBYE, bytes([Reason.UNWANTED]))
             self._read_on(via)
         else:
             self._shut_all(via, Reason.UNWANTED)
@@ -236,7 +239,8 @@ class Links:
             self._membership.back_off(via.id)
 
     def goodbye(self) -> None:
-        """We are about to end: tells every neighbour; links stay until they are closed."""
+        """We are about to end: tells every neighbour; each answers, and then its link closes."""
+        self._membership.stop()
         for neighbour in self._state.table:
             self._state.tell(neighbour, Kind.GOODBYE, bytes([Reason.SHUTDOWN]))
 

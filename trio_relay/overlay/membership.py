@@ -65,16 +65,26 @@ class Membership:
         self._backoff: BoundedMap[NodeId, _Backoff] = BoundedMap(_REMEMBERED, 600.0)
         self._plan_at = float("inf")
         self._planned = float("-inf")
+        self._stopped = False
         self._part_at = float("-inf")
         self._refused: BoundedMap[NodeId, bool] = BoundedMap(_REMEMBERED, 60.0)
 
+    def stop(self) -> None:
+        """The node ends: no more plans and dials."""
+        self._stopped = True
+        self._plan_at = float("inf")
+
     def plan_soon(self) -> None:
         """A link or a dial ended; several changes share one plan."""
-        self._plan_at = min(self._plan_at, max(self._state.now + _PLAN_SOON, self._planned + _PLAN_GAP))
+        self._plan_within(_PLAN_GAP)
 
     def plan_later(self) -> None:
         """More relays are known: a plan soon, unless there was one just now."""
-        self._plan_at = min(self._plan_at, max(self._state.now + _PLAN_SOON, self._planned + _PLAN_EVERY_CHANGE))
+        self._plan_within(_PLAN_EVERY_CHANGE)
+
+    def _plan_within(self, gap: float) -> None:
+        if not self._stopped:
+            self._plan_at = min(self._plan_at, max(self._state.now + _PLAN_SOON, self._planned + gap))
 
     def refuse(self, node_id: NodeId) -> None:
         """The application disconnected that peer: remembered for a minute."""
@@ -100,9 +110,9 @@ class Membership:
         return node_id in self._dialling
 
     def dial(self, record: PeerRecord, scope: int) -> bool:
-        """Dials a peer at the addresses of its record; False when too many dials are under way."""
+        """Dials a peer at the addresses of its record; False when too many dials are under way, or we end."""
         state = self._state
-        if len(self._dialling) >= state.limits.dials:
+        if self._stopped or len(self._dialling) >= state.limits.dials:
             return False
         self._dialling[record.id] = state.now
         state.counts["dials"] += 1

@@ -30,6 +30,8 @@ __all__ = ["Reachability"]
 _RECHECK: Final = 600.0
 _EVIDENCE_LIFETIME: Final = 1500.0
 """Two rechecks by one neighbour, with their jitter."""
+_REPEAT: Final = 60.0
+"""Our record and our trust are told again so often, for a link that lost a message."""
 _FIRST_RETRY: Final = 5.0
 _PROBES_PER_SECOND: Final = 10.0
 _PROBES_BURST: Final = 40.0
@@ -76,6 +78,7 @@ class Reachability:
         self._probes: Final = TokenBucket(_PROBES_PER_SECOND, _PROBES_BURST, state.now)
         self._groups: BoundedMap[str, TokenBucket] = BoundedMap(256, 60.0)
         self._check_at: float | None = None
+        self._repeat_at = state.now + _REPEAT
         self.authorities: frozenset[str] = frozenset()
 
     # Ourselves
@@ -84,6 +87,8 @@ class Reachability:
         """Our addresses, from now on."""
         self._state.advertised = urls
         self.authorities = authorities(urls)
+        if not self.authorities:
+            self.update_role()
         self._announce()
 
     def reached(self, witness: NodeId, dialled: str) -> None:
@@ -103,8 +108,12 @@ class Reachability:
             self._announce()
 
     def _announce(self) -> None:
+        self._state.renew_record()
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         state = self._state
-        state.renew_record()
+        self._repeat_at = state.now + _REPEAT * state.rng.uniform(0.75, 1.25)
         for neighbour in state.table:
             self.tell(neighbour)
 
@@ -185,6 +194,8 @@ class Reachability:
             self._announce()
         if state.relaying and state.now >= self._evidence_until:
             self.update_role()
+        if self._repeat_at <= state.now:
+            self._tell_all()
         if self._next_check() <= state.now:
             for check in self._checks.values():
                 if check.due <= state.now:
@@ -227,4 +238,4 @@ class Reachability:
         state = self._state
         renewal = state.record.expiry - state.limits.record_lifetime / 2 - state.wall_offset
         expires = self._evidence_until if state.relaying and not self._witnesses else float("inf")
-        return min(self._next_check(), expires, renewal + 0.001)
+        return min(self._next_check(), self._repeat_at, expires, renewal + 0.001)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..limits import Limits
-from ..wire.frame import Kind, build_frame
+from ..wire.frame import MAX_MESSAGE, Kind, build_frame
 from ..wire.ids import NodeId, distance
 from ..wire.record import PeerRecord, Role, Sign, Verify, build_record
 from .actions import Action, LinkHandle, Transmit, Tunnel
@@ -113,7 +113,7 @@ class State:
         """Adds whole frames to what goes to a neighbour; joined by link, up to the size of a WebSocket message."""
         key = (to.link, via, control)
         send = self._joining.get(key)
-        if send is None or send.size + len(piece) > self.limits.websocket_message:
+        if send is None or send.size + len(piece) > MAX_MESSAGE:
             self._joining[key] = send = Transmit(to.link, via, control, [piece], frames, len(piece))
             self._sends.append(send)
         else:

@@ -21,7 +21,8 @@ __all__ = ["SimulatedNetwork", "SimulatedPeer"]
 
 _WALL: Final = 1_700_000_000.0
 _CONNECT_TIMEOUT: Final = 1.0
-_BOOTSTRAP_EVERY: Final = 5.0
+_ALONE_EVERY: Final = 5.0
+_BOOTSTRAP_EVERY: Final = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -107,18 +108,35 @@ class SimulatedNetwork:
             wall_offset=_WALL,
             limits=limits or self.limits,
         )
-        peer = SimulatedPeer(name, f"ws://{name}.example:80" if listening else "", id_of_key(key), router)
+        peer = SimulatedPeer(name, "", id_of_key(key), router)
         self.peers.append(peer)
         if listening:
-            self._by_url[peer.url] = peer
-            self._carry_out(peer, router.advertise([peer.url], self.now))
+            self.open_listener(peer)
         return peer
 
     def join(self, peer: SimulatedPeer, bootstrap: SimulatedPeer) -> None:
-        """Dials a known address now, and again whenever the peer has no link, as a node with a bootstrap does."""
-        if peer.alive and not len(peer.router.table):
+        """Dials a known address now; later whenever the peer is alone, or has lost sight of whoever is there.
+
+        The second makes one network of two that never heard of each other, as it does for nodes with a bootstrap.
+        """
+        if not peer.alive:
+            return
+        alone = not len(peer.router.table)
+        if alone or peer.router.record_of(bootstrap.id) is None:
             self._after(self.latency * 3, lambda: self._accept(peer, bootstrap, None))
-            self._after(_BOOTSTRAP_EVERY, lambda: self.join(peer, bootstrap))
+        self._after(_ALONE_EVERY if alone else _BOOTSTRAP_EVERY, lambda: self.join(peer, bootstrap))
+
+    def open_listener(self, peer: SimulatedPeer) -> None:
+        """From now on others can dial the peer, and it says so."""
+        peer.url = f"ws://{peer.name}.example:80"
+        self._by_url[peer.url] = peer
+        self._carry_out(peer, peer.router.advertise([peer.url], self.now))
+
+    def close_listener(self, peer: SimulatedPeer) -> None:
+        """Nobody can dial the peer any more, and it says so."""
+        del self._by_url[peer.url]
+        peer.url = ""
+        self._carry_out(peer, peer.router.advertise([], self.now))
 
     def kill(self, *peers: SimulatedPeer, silent: bool = False) -> None:
         """Ends peers; their neighbours see it after one latency, or (silent) only by keepalive."""
@@ -129,9 +147,15 @@ class SimulatedNetwork:
                     self._end_other(end, "connection lost", alive=False)
 
     def leave(self, peer: SimulatedPeer) -> None:
-        """Ends a peer in the polite way."""
+        """Ends a peer in the polite way: when its neighbours have closed their links, or after a while."""
         self._carry_out(peer, peer.router.goodbye(self.now))
-        self._after(self.latency, lambda: self.kill(peer))
+        self._leave_by(peer, self.now + self.limits.close_timeout)
+
+    def _leave_by(self, peer: SimulatedPeer, deadline: float) -> None:
+        if peer.ends and self.now < deadline:
+            self._after(self.latency, lambda: self._leave_by(peer, deadline))
+        else:
+            self.kill(peer)
 
     def partition(self, *groups: Iterable[SimulatedPeer]) -> None:
         """From now on nothing passes between the groups; links across stay up until keepalive ends them."""
@@ -142,7 +166,10 @@ class SimulatedNetwork:
         self._groups = {}
 
     def _connected(self, a: SimulatedPeer, b: SimulatedPeer) -> bool:
-        return a.alive and b.alive and self._groups.get(a.name, -1) == self._groups.get(b.name, -1)
+        return a.alive and b.alive and self._together(a, b)
+
+    def _together(self, a: SimulatedPeer, b: SimulatedPeer) -> bool:
+        return self._groups.get(a.name, -1) == self._groups.get(b.name, -1)
 
     # Links
 
@@ -243,6 +270,14 @@ class SimulatedNetwork:
         self._carry_out(sender, actions)
         return message_id
 
+    def connect(self, peer: SimulatedPeer, to: NodeId) -> None:
+        """Asks for a direct link; see `SimulatedPeer.events`."""
+        self._carry_out(peer, peer.router.connect(to, self.now)[1])
+
+    def lookup(self, peer: SimulatedPeer, target: NodeId) -> None:
+        """Looks for a record; see `SimulatedPeer.found`."""
+        self._carry_out(peer, peer.router.lookup(target, target, self.now)[1])
+
     # The event queue
 
     def run(self, seconds: float) -> None:
@@ -291,7 +326,7 @@ class SimulatedNetwork:
 
     def _arrive(self, end: _End, message: bytearray) -> None:
         peer = end.peer
-        if end.up and self._connected(end.other.peer, peer):
+        if end.up and peer.alive and self._together(end.other.peer, peer):
             self._carry_out(peer, peer.router.receive(end, [message], self.now))
 
     def _set_timer(self, peer: SimulatedPeer) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "FIRST_LINK_LOCAL",
     "HEADER",
     "HEADER_LENGTH",
+    "MAX_MESSAGE",
     "MESSAGE_ID_LENGTH",
     "UNCHANGED",
     "VERSION",
@@ -40,6 +41,8 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("!BBBBBBH20s20s8s")
 HEADER_LENGTH: Final = HEADER.size
 MESSAGE_ID_LENGTH: Final = 8
+MAX_MESSAGE: Final = 128 * 1024
+"""Bytes of frames in one WebSocket message: nobody sends more, everybody takes as much."""
 UNCHANGED: Final = slice(3, HEADER_LENGTH)
 """The bytes of a header that neither relays nor retries change: the authenticated data of a sealed payload."""
 
