@@ -94,6 +94,12 @@ class Deliveries:
         pending.retry_at = at = at if at < pending.retry_until else float("inf")
         heapq.heappush(self._timers, (min(at, pending.deadline), message_id))
 
+    def hurry(self, now: float) -> None:
+        """There is a way now: what has not left this node yet is due at once."""
+        for message_id, pending in self._pending.items():
+            if not pending.sent and pending.retry_at > now:
+                self._schedule(message_id, pending, now)
+
     def next_deadline(self) -> float:
         """When `due` next yields, at the earliest."""
         timers = self._timers

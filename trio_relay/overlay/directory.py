@@ -164,7 +164,8 @@ class Directory:
             return
         candidates = [(e.number ^ self._own, i) for i, e in self._peers.items() if not self._pinned(i)]
         candidates += [(int.from_bytes(i, "big") ^ self._own, i) for i in self._gateways]
-        for _, node_id in heapq.nlargest(size - self._capacity + self._capacity // 16, candidates):
+        candidates.sort(reverse=True)
+        for _, node_id in candidates[: size - self._capacity + self._capacity // 16]:
             self._forget(node_id)
             self.counts["record_evicted"] += 1
 

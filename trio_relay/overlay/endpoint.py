@@ -118,6 +118,8 @@ class Endpoint:
                 self._send_now(waiting.to, waiting.message_id, waiting.payload, waiting.flags)
             else:
                 self._state.counts["unlinked_expired"] += 1
+        self.deliveries.hurry(self._state.now)
+        self.send_due()
 
     def send_due(self) -> None:
         """Sends what is due for its first attempt or the next, and gives up what is past its deadline."""

@@ -34,6 +34,7 @@ _unpack: Final = struct.Struct("!BBxBBxH20s20s").unpack_from
 _HINTS_PER_SECOND: Final = 200.0
 _HINTS_BURST: Final = 400.0
 _RETRY_PATHS: Final = 3
+_DETOUR_TURNS: Final = 4
 
 
 class Forwarder:
@@ -143,11 +144,10 @@ class Forwarder:
         """No way on but back: another relay that brings it closer; else, since we are closest and lack the link, one
         copy to each of the next relays, or a hint to the origin."""
         state = self._state
-        hop_limit, _, detours, _, kind, _, _, to, source, _ = HEADER.unpack_from(frame)
+        hop_limit, attempt, detours, _, kind, _, _, to, source, _ = HEADER.unpack_from(frame)
         aside = [n for n in state.table.progress(to, 2) if n is not via][:1]
         if not aside:
-            count = min(detours, state.limits.detours)
-            aside = [n for n in state.table.closest_transit(to, count + 2) if n is not via and n.id != source][:count]
+            aside = self._aside(to, source, via, attempt, min(detours, state.limits.detours))
             frame[2] = 0
             state.counts["detours"] += len(aside)
         if not aside or not hop_limit:
@@ -157,6 +157,13 @@ class Forwarder:
         frame[0] = hop_limit - 1
         for neighbour in aside:
             state.transmit(neighbour, frame, via=via.link, control=kind != Kind.DATA)
+
+    def _aside(self, to: bytes, source: bytes, via: Neighbour, attempt: int, count: int) -> list[Neighbour]:
+        """The next closest relays; each retry takes those after, for a leaf whose closest relays were full."""
+        skip = count * (attempt % _DETOUR_TURNS)
+        near = self._state.table.closest_transit(to, skip + count + 2)
+        near = [n for n in near if n is not via and n.id != source]
+        return near[skip : skip + count] or near[:count]
 
     def _report(self, frame: bytearray) -> None:
         """Tells the origin that its frame went no further."""

@@ -43,12 +43,14 @@ def stream_addresses(stream: trio.abc.Stream) -> tuple[str, str]:
 
 
 def check_tls(context: ssl.SSLContext) -> None:
-    """Refuses a context that would speak less than TLS 1.2.
+    """Sees to it that a context speaks TLS 1.2 at least: raises a floor that was left to the library.
 
     Raises:
-        ValueError: it would.
+        ValueError: a lower floor was chosen.
     """
-    # The enum's markers for "whatever the library supports" are negative, hence refused too.
+    if context.minimum_version is ssl.TLSVersion.MINIMUM_SUPPORTED:
+        # What `ssl.create_default_context` leaves on some systems, Debian 12 among them.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     if context.minimum_version < ssl.TLSVersion.TLSv1_2:
         raise ValueError(f"expected a TLS context from version 1.2 on, not from {context.minimum_version.name}")
 
