@@ -123,10 +123,14 @@ class Desk:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def wait_change(self) -> None:
-        """Returns after the next change of links or of what is under way; raises if the node is closing."""
-        self.check_open()
+    async def next_change(self) -> None:
+        """Returns after the next change of links or of what is under way."""
         await self._changed.wait()
+
+    async def wait_change(self) -> None:
+        """The same for the application: raises if the node is closing."""
+        self.check_open()
+        await self.next_change()
         self.check_open()
 
     def begin_closing(self) -> None:

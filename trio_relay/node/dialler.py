@@ -211,7 +211,7 @@ class Dialler:
                     await self._run(connection, introduced, url)
                     # Whoever let us go soon would do so again.
                     failures = 0 if trio.current_time() - began > _STEADY else failures + 1
-            await self._pause(failures)
+            await self._pause(url, failures)
 
     async def _run(self, connection: Connection, introduced: Introduced | LegacyPeer, url: str) -> None:
         runtime = self._runtime
@@ -231,12 +231,18 @@ class Dialler:
                 return True
         return False
 
-    async def _pause(self, failures: int) -> None:
+    async def _pause(self, url: str, failures: int) -> None:
         delay = min(_FIRST_RETRY * 2 ** min(failures, 10), _LAST_RETRY) * self._rng.uniform(0.5, 1.0)
         await trio.sleep(delay)
         if self._runtime.router.table.relay_count:
-            with trio.move_on_after(_LINKED_RETRY * self._rng.uniform(0.75, 1.25)):
+            retry = _LINKED_RETRY if self._is_known(url) else _LAST_RETRY
+            with trio.move_on_after(retry * self._rng.uniform(0.75, 1.25)):
                 await self._runtime.lonely.wait()
+
+    def _is_known(self, url: str) -> bool:
+        """Whether a relay of our network advertises that address; if none does, we may be on an island."""
+        wanted = authority(url)
+        return any(wanted in authorities(record.urls) for record in self._runtime.router.known_relays())
 
 
 def is_allowed(limit: int, address: str) -> bool:

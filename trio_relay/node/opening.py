@@ -195,6 +195,9 @@ async def _shut_down(runtime: Runtime, listeners: Sequence[_Listener]) -> None:
     runtime.act(runtime.router.goodbye(trio.current_time()))
     links = list(runtime.links)
     with trio.move_on_after(runtime.limits.close_timeout):
+        # Each neighbour's answer to the goodbye is its last frame: until then we may still have to relay.
+        while len(runtime.router.table):
+            await runtime.desk.next_change()
         for link in links:
             await link.wait_drained()
     for link in links:
