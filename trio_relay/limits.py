@@ -1,7 +1,7 @@
-"""Every bound of the node: its value, its unit, and the reason for it.
+"""The bounds that an application may want to know or change: value, unit, and the reason for it.
 
-One `Limits` value is passed down from `open_node`; no other file holds a number that bounds memory, a queue
-or a wait.
+One `Limits` value is passed down from `open_node`. What only one file needs, and nobody has a reason to change (the
+capacity of a backoff table, the rate of hints), is a named constant at the head of that file.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Limits:
     legacy_links: int = 256
     """Links with original peer-relay nodes."""
     dials: int = 8
-    """Concurrent outgoing connection attempts."""
+    """Concurrent outgoing connection attempts: dials, probes of neighbours, bootstrap addresses."""
 
     http_head: int = 16 * KIB
     """Request line and headers of one HTTP request."""

@@ -243,3 +243,27 @@ def test_a_dial_says_how_near_the_address_may_be(scope: int) -> None:
     bench.router.learn(join_records([record(1)]), scope, 0.0)
     [dial] = [a for a in of(bench.advance(1.0), Dial) if not a.probe]
     assert (dial.urls, dial.scope) == ((url(1),), scope)
+
+
+def test_a_live_link_keeps_its_place_against_closer_ids_of_its_network() -> None:
+    bench = Bench(limits=MANY, relaying=False)
+    *ground, honest = by_distance(range(1, 2000), bench.id)[:4]
+    bench.link(honest, group="203.0.113.0/24")
+    found = dialled(teach(bench, [in_network(n) for n in ground]))
+    # One place of the closest, and one of the others; the second of the closest is the live link's.
+    assert set(found) <= {node_id(n) for n in ground}
+    assert len(found) == 2
+
+
+def test_dials_to_one_network_have_a_rate() -> None:
+    bench = Bench(limits=MANY)
+    victim = [record(n, ["ws://203.0.113.5:80"]) for n in range(1, 1500)]
+    dials = teach(bench, victim)
+    count = 0
+    for _ in range(600):
+        for node in dialled(dials):
+            count += 1
+            bench.router.dial_failed(node, bench.now)
+        dials = bench.advance(0.1)
+    assert 8 <= count <= 80  # a burst, and one a second
+    assert bench.count("dial_rate") > 0

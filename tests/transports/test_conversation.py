@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from tests.transports.support import ROUTES, read_all
 from trio_relay.limits import Limits
 from trio_relay.transports.admission import Admission, Ending, TransportStatistics
+from trio_relay.transports.connection import Connection
 from trio_relay.transports.http import HttpServer
 from trio_relay.transports.routes import Request, Response, Route, RouteTable
 
@@ -307,3 +308,17 @@ def test_arbitrary_bytes_end_one_connection_only(chunks: list[bytes], polite: bo
                 assert answer.startswith(b"HTTP/1.1 ")
 
     trio.run(run, clock=MockClock(autojump_threshold=0))
+
+
+async def test_what_takes_an_upgrade_is_told_when_its_time_began(autojump_clock: MockClock) -> None:
+    began: list[float] = []
+
+    async def take(connection: Connection, request: Request | None) -> None:
+        assert request is not None
+        began.append(request.since)
+
+    start = trio.current_time()
+    async with talking((Route("/", upgrade=take),)) as client:
+        await trio.sleep(4.5)
+        assert (await client.ask(UPGRADE + b"\r\n")).startswith("HTTP/1.1 101 ")
+    assert began == [start]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, NoReturn, ParamSpec
 
 import trio
 
@@ -18,6 +19,8 @@ from .opening import open_node
 from .values import Message
 
 __all__ = ["Address", "DatagramSocket", "open_datagram_socket"]
+
+P = ParamSpec("P")
 
 Address = tuple[str, int]
 """An id of 40 hexadecimal digits, or ``localhost``; and a port, which only ``localhost`` needs."""
@@ -58,7 +61,10 @@ class DatagramSocket:
         if self._port is not None:
             raise OSError(errno.EINVAL, "the socket is bound already")
         if port is None:
-            port = next(p for _ in range(1000) if (p := random.randint(0, _LAST_PORT)) not in _bound)
+            free = [number for number in range(_LAST_PORT + 1) if number not in _bound]
+            if not free:
+                raise OSError(errno.EADDRINUSE, "every port is bound in this process")
+            port = random.choice(free)
         if not 0 <= port <= 65535:
             raise ValueError(f"expected a port between 0 and 65535, not {port}")
         if port in _bound:
@@ -172,12 +178,23 @@ class DatagramSocket:
         raise NotImplementedError("unref has no meaning in Trio")
 
 
-@asynccontextmanager
-async def open_datagram_socket(*args: Any, **kwargs: Any) -> AsyncIterator[DatagramSocket]:
-    """A datagram socket with a node of its own; takes every argument of `open_node`."""
-    async with open_node(*args, **kwargs) as node:
-        sock = DatagramSocket(node)
-        try:
-            yield sock
-        finally:
-            sock.close()
+def _with_socket(
+    opener: Callable[P, AbstractAsyncContextManager[Node]],
+) -> Callable[P, AbstractAsyncContextManager[DatagramSocket]]:
+    """The same arguments as `opener`, and a socket over the node that it gives."""
+
+    @asynccontextmanager
+    async def open_datagram_socket(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[DatagramSocket]:
+        """A datagram socket with a node of its own; takes every argument of `open_node`."""
+        async with opener(*args, **kwargs) as node:
+            sock = DatagramSocket(node)
+            try:
+                yield sock
+            finally:
+                sock.close()
+
+    open_datagram_socket.__signature__ = inspect.signature(opener)  # type: ignore[attr-defined]
+    return open_datagram_socket
+
+
+open_datagram_socket = _with_socket(open_node)

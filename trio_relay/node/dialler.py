@@ -53,6 +53,7 @@ class Dialler:
     def __init__(self, runtime: Runtime, transport: Transport) -> None:
         self._runtime: Final = runtime
         self._transport: Final = transport
+        self._attempts: Final = trio.CapacityLimiter(runtime.limits.dials)
         self._rng: Final = random.Random(os.urandom(16))
         runtime.dial = self.dial
 
@@ -64,6 +65,9 @@ class Dialler:
         if runtime.desk.closed:
             return
         router = runtime.router
+        began = trio.current_time() if request is None else request.since
+        # A request is large, and this task lives as long as the link.
+        del request
         if not connection.offered_subprotocol:
             if runtime.legacy is None:
                 runtime.counts["legacy_refused"] += 1
@@ -72,7 +76,7 @@ class Dialler:
             await runtime.legacy.run(connection, None, (), dialled=False)
             return
         try:
-            with trio.fail_after(runtime.limits.handshake_timeout):
+            with trio.fail_at(began + runtime.limits.handshake_timeout):
                 introduced = await prove_as_acceptor(
                     connection,
                     runtime.identity,
@@ -170,6 +174,10 @@ class Dialler:
 
     async def _connect(self, url: str, dial: Dial | None) -> tuple[Connection, Introduced | LegacyPeer]:
         """Dials one address and runs the handshake; nothing is left open when it fails."""
+        async with self._attempts:
+            return await self._prove(url, dial)
+
+    async def _prove(self, url: str, dial: Dial | None) -> tuple[Connection, Introduced | LegacyPeer]:
         runtime = self._runtime
         allowed = None if dial is None else partial(is_allowed, dial.scope)
         with trio.fail_after(runtime.limits.handshake_timeout):

@@ -66,7 +66,7 @@ async def open_node(
         client_tls: for dialling ``wss``; default: the system's authorities.
         legacy: admit original peer-relay nodes, and speak for them. They prove nothing: see `Message.proven`.
         admit: who may link with this node and send to it: ids, or a function of an id; default: everybody.
-        limits: every bound.
+        limits: every bound; default: `Limits()`.
         network: a `trio_relay.testing.MemoryNetwork` instead of sockets; then `listen` and URLs name its hosts.
 
     Raises:

@@ -40,13 +40,14 @@ class _Pages:
         self._registry.register(self)
 
     async def health(self, request: Request) -> Response:
-        """JSON for load balancers: ``status``, ``uptime`` in milliseconds, and the overlay's state."""
+        """JSON for load balancers: ``status``, ``uptime`` (ms), ``connections`` by channel, and the overlay's state."""
         if request.method not in ("GET", "HEAD"):
             return _not_allowed()
         statistics = self._statistics()
         body = {
             "status": "ok",
             "uptime": round((trio.current_time() - self._start) * 1000),
+            "connections": {},
             "overlay": {
                 "id": self._runtime.identity.id.hex(),
                 "links": statistics.links,

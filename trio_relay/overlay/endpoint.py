@@ -234,7 +234,7 @@ class Endpoint:
         """ACK, BUSY or UNREACHABLE; what answers nothing of ours is counted."""
         state = self._state
         if kind == Kind.ACK:
-            hops = state.limits.hops - payload[0] + 1 if payload else 0
+            hops = max(1, state.limits.hops - payload[0] + 1) if payload else 1
             done = self.deliveries.acknowledged(message_id, source, attempt, hops, state.now)
             if done is not None:
                 state.counts["acknowledged"] += 1

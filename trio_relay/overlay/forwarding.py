@@ -64,7 +64,7 @@ class Forwarder:
         state = self._state
         own, counts, table = state.own, state.counts, state.table
         trusted, relaying, via_id, via_link = via.trusted, state.relaying, via.id, via.link
-        cached, next_hop = table.next_hops.get, table.next_hop
+        cached, next_hop, max_hops = table.next_hops.get, table.next_hop, state.limits.hops
         position = start = frames = 0
         end = len(message)
         run: Neighbour | None = None
@@ -88,7 +88,7 @@ class Forwarder:
                     hop = None
                     self._detour(message[position:following], via)
                 else:
-                    message[position] = hop_limit - 1
+                    message[position] = (hop_limit if hop_limit < max_hops else max_hops) - 1
             else:
                 hop = self._unusual(message, position, following, via)
             if hop is not run or control is not run_control:
@@ -127,7 +127,7 @@ class Forwarder:
         else:
             hop = self._alternative(to, attempt, via)
             if hop is not None:
-                message[start] = hop_limit - 1
+                message[start] = min(hop_limit, state.limits.hops) - 1
                 return hop
             self._detour(message[start:end], via)
         return None
@@ -154,7 +154,7 @@ class Forwarder:
             state.counts["unreachable"] += 1
             self._report(frame)
             return
-        frame[0] = hop_limit - 1
+        frame[0] = min(hop_limit, state.limits.hops) - 1
         for neighbour in aside:
             state.transmit(neighbour, frame, via=via.link, control=kind != Kind.DATA)
 

@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ from ..wire.ids import NodeId
 from ..wire.record import PeerRecord
 from .actions import Dial
 from .directory import Entry
+from .rates import DialRates, networks
 from .state import State
 from .table import Neighbour
 
@@ -46,6 +47,9 @@ _GRACE: Final = 60.0
 _SLACK: Final = 4
 """So many links that nobody wants are kept, and so many are let go at once, then no more for a while."""
 _PART_EVERY: Final = 20.0
+_NEAR: Final = 2
+"""Among so many times the candidates that are wanted, a live link is not displaced by a newer one of its range."""
+_RATE_PAUSE: Final = 1.0
 _DIAL_TIMEOUT: Final = 20.0
 """After this a dial that was never reported counts as failed, so that none blocks its place for ever."""
 
@@ -61,6 +65,7 @@ class Membership:
 
     def __init__(self, state: State) -> None:
         self._state: Final = state
+        self._rates: Final = DialRates(state.now)
         self._dialling: dict[NodeId, float] = {}
         self._backoff: BoundedMap[NodeId, _Backoff] = BoundedMap(_REMEMBERED, 600.0)
         self._plan_at = float("inf")
@@ -165,6 +170,9 @@ class Membership:
             backoff = self._backoff.get(node_id, state.now)
             if backoff is not None and backoff.until > state.now:
                 self._plan_at = min(self._plan_at, backoff.until)
+            elif not self._rates.allow(networks(entry.record.urls), state.now):
+                state.counts["dial_rate"] += 1
+                self._plan_at = min(self._plan_at, state.now + _RATE_PAUSE)
             elif not self.dial(entry.record, entry.scope):
                 return
 
@@ -207,24 +215,39 @@ class Membership:
         self._state.rng.shuffle(fresh)
         return self._spread(linked + fresh, count, _RANGE_PER_GROUP)
 
-    def _spread(self, candidates: Iterable[Entry], count: int, per_group: int) -> list[Entry]:
-        """The first `count` with at most `per_group` of one network range.
+    def _spread(self, candidates: Sequence[Entry], count: int, per_group: int) -> list[Entry]:
+        """The first `count` with at most `per_group` of one network range, where live links keep their places.
 
         The range of a neighbour is that of its connection, which it can't choose as it can choose its URLs.
         """
+        kept = self._live_groups(candidates[: count * _NEAR], per_group)
         chosen: list[Entry] = []
         groups: Counter[str] = Counter()
         for entry in candidates:
             if len(chosen) == count:
                 break
             neighbour = self._state.table.get(entry.record.id)
-            group = entry.group if neighbour is None else neighbour.group
-            if group:
-                if groups[group] >= per_group:
-                    continue
-                groups[group] += 1
+            if neighbour is not None:
+                group, free = neighbour.group, per_group - groups[neighbour.group]
+            else:
+                group = entry.group
+                free = per_group - groups[group] - kept[group]
+            if group and free <= 0:
+                continue
+            groups[group] += 1
+            if neighbour is not None:
+                kept[group] -= kept[group] > 0
             chosen.append(entry)
         return chosen
+
+    def _live_groups(self, candidates: Sequence[Entry], per_group: int) -> Counter[str]:
+        """How many places of each network range are kept for neighbours that come further down the list."""
+        kept: Counter[str] = Counter()
+        for entry in candidates:
+            neighbour = self._state.table.get(entry.record.id)
+            if neighbour is not None and kept[neighbour.group] < per_group:
+                kept[neighbour.group] += 1
+        return kept
 
     def _surplus(self, wanted: set[NodeId]) -> list[Neighbour]:
         """Relays that we dialled and no longer want, the farthest first, a few at a time; more if we have too many."""

@@ -15,13 +15,12 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
-from .._bounded import BoundedMap, TokenBucket
-from ..wire.addresses import network_group
 from ..wire.frame import Kind
 from ..wire.ids import NodeId
 from ..wire.record import PeerRecord, join_records
-from ..wire.urls import authority, host
+from ..wire.urls import authority
 from .actions import Dial
+from .rates import DialRates, networks
 from .state import State
 from .table import Neighbour
 
@@ -33,10 +32,6 @@ _EVIDENCE_LIFETIME: Final = 1500.0
 _REPEAT: Final = 60.0
 """Our record and our trust are told again so often, for a link that lost a message."""
 _FIRST_RETRY: Final = 5.0
-_PROBES_PER_SECOND: Final = 10.0
-_PROBES_BURST: Final = 40.0
-_GROUP_PER_SECOND: Final = 1.0
-_GROUP_BURST: Final = 8.0
 _TRUST_US: Final = 1
 
 
@@ -47,15 +42,6 @@ def authorities(urls: tuple[str, ...]) -> frozenset[str]:
         with contextlib.suppress(ValueError):
             found.add(authority(url))
     return frozenset(found)
-
-
-def networks(urls: tuple[str, ...]) -> set[str]:
-    """The network range of each URL (`wire.addresses.network_group`); what is no URL is left out."""
-    found = set()
-    for url in urls:
-        with contextlib.suppress(ValueError):
-            found.add(network_group(host(url)))
-    return found
 
 
 @dataclass(slots=True)
@@ -75,8 +61,7 @@ class Reachability:
         self._checks: dict[NodeId, _Check] = {}
         self._evidence_until = float("-inf")
         self._witnesses: set[NodeId] = set()
-        self._probes: Final = TokenBucket(_PROBES_PER_SECOND, _PROBES_BURST, state.now)
-        self._groups: BoundedMap[str, TokenBucket] = BoundedMap(256, 60.0)
+        self._rates: Final = DialRates(state.now)
         self._check_at: float | None = None
         self._repeat_at = state.now + _REPEAT
         self.authorities: frozenset[str] = frozenset()
@@ -208,24 +193,12 @@ class Reachability:
         record = neighbour.record
         if record is None or not record.urls:
             check.due = state.now + _RECHECK
-        elif self._may_probe({neighbour.group} | networks(record.urls)):
+        elif self._rates.allow({neighbour.group} | networks(record.urls), state.now):
             check.due = state.now + _RECHECK
             state.do(Dial(record.urls, neighbour.id, neighbour.scope, probe=True))
         else:
             check.due = state.now + state.rng.uniform(0.5, 1.5)
             state.counts["probe_rate"] += 1
-
-    def _may_probe(self, groups: set[str]) -> bool:
-        """Whether the source of the record and every network that it points to are within their rates."""
-        now = self._state.now
-        allowed = True
-        for group in sorted(groups - {""}):
-            bucket = self._groups.get(group, now)
-            if bucket is None:
-                bucket = TokenBucket(_GROUP_PER_SECOND, _GROUP_BURST, now)
-                self._groups.set(group, bucket, now)
-            allowed = bucket.take(now) and allowed
-        return allowed and self._probes.take(now)
 
     def _next_check(self) -> float:
         """When the first check is due; looked for anew only after one changed."""

@@ -55,6 +55,7 @@ class Conversation:
     Args:
         stream: stays the caller's: `run` does not close it.
         table: the routes.
+        since: when the connection was accepted; default: now.
         limits: `http_head`, `http_timeout`, `close_timeout` are read; a request body may have `read_size` bytes
             and is thrown away.
 
@@ -70,7 +71,9 @@ class Conversation:
         limits: Limits,
         statistics: TransportStatistics,
         secure: bool = False,
+        since: float | None = None,
     ) -> None:
+        self._since = trio.current_time() if since is None else since
         self._stream = stream
         self._table = table
         self._limits = limits
@@ -96,6 +99,7 @@ class Conversation:
                     return answer
                 await self._send(answer)
                 self._answered = True
+                self._since = trio.current_time()
                 if not (self._http.our_state is self._http.their_state is h11.DONE):
                     break
                 self._http.start_next_cycle()
@@ -109,7 +113,7 @@ class Conversation:
 
     async def _next_request(self) -> Request | None:
         """The next request, its body drained; None at the end of the stream, or of the client's time."""
-        with trio.move_on_after(self._limits.http_timeout):
+        with trio.move_on_at(self._since + self._limits.http_timeout):
             return await self._read_request()
         if self._answered and self._http.their_state is h11.IDLE and not self._http.trailing_data[0]:
             return None
@@ -162,6 +166,7 @@ class Conversation:
             remote=self._remote,
             local=self._local,
             secure=self._secure,
+            since=self._since,
         )
 
     async def _answer(self, request: Request) -> Response | Upgrade:

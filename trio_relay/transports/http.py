@@ -97,6 +97,7 @@ class HttpServer:
             close_now(stream)
 
     async def _serve_admitted(self, stream: trio.abc.Stream, ticket: Ticket) -> None:
+        since = trio.current_time()
         if self._tls is not None:
             secured = await self._secure(stream, self._tls)
             if secured is None:
@@ -108,6 +109,7 @@ class HttpServer:
             limits=self._limits,
             statistics=self._admission.statistics,
             secure=self._tls is not None,
+            since=since,
         ).run()
         if upgrade is None:
             with trio.move_on_after(self._limits.close_timeout):  # TLS says goodbye

@@ -49,6 +49,7 @@ class Request:
         remote: the client's ``host:port``.
         local: ours.
         secure: whether it came over TLS.
+        since: when its time began, Trio's clock: when the connection was accepted, or the last response was sent.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Request:
     remote: str = ""
     local: str = ""
     secure: bool = False
+    since: float = 0.0
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header, several joined by commas; None when it is absent."""
