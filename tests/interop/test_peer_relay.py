@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,11 +16,12 @@ import pytest
 import trio
 
 import trio_relay
-from trio_relay import Limits, Node, NodeId
+from trio_relay import Limits, Node, NodeId, parse_node_id
 from trio_relay.transports.dial import dial_websocket
 from trio_relay.transports.websocket import WebSocketConnection
 from trio_relay.wire.envelope import build_id_frame
 
+from ..node.processes import NodeProcess
 from .peers import ABSENT, PATIENCE, Message, Original, Originals, eventually, open_originals
 
 pytestmark = pytest.mark.interop
@@ -85,10 +88,43 @@ async def wait_linked(node: Node, *peers: NodeId) -> None:
     await eventually(lambda: node.links.keys() >= set(peers), "a link")
 
 
+class Detached(NodeProcess):
+    """One of ours in a process of its own."""
+
+    async def send(self, to: NodeId, data: Any) -> None:
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(json.dumps({"send": {"to": to.hex(), "data": data}}).encode() + b"\n")
+
+    async def receive(self) -> Message:
+        event = await self.event("message")
+        return Message(event["data"], parse_node_id(event["from"]))
+
+
+@asynccontextmanager
+async def open_detached() -> AsyncIterator[Detached]:
+    """A process; leaving kills it."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "trio_relay", "node", "--jsonl", "--legacy"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        detached = Detached(process)
+        await detached.start()
+        yield detached
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                await trio.aclose_forcefully(pipe)
+
+
 class Party:
     """One of ours, or an original, in a network where everybody sends to everybody."""
 
-    def __init__(self, peer: Node | Original) -> None:
+    def __init__(self, peer: Node | Original | Detached) -> None:
         self.peer = peer
         self.got: Counter[tuple[str, int]] = Counter()
 
@@ -108,15 +144,15 @@ class Party:
             assert sender == message.sender.hex()
             self.got[sender, attempt] += 1
 
-    async def _wait(self, peer: Original) -> Message:
+    async def _wait(self, peer: Original | Detached) -> Message:
         while True:
             try:
                 return await peer.receive()
             except trio.TooSlowError:
                 continue
 
-    def has_heard(self, other: Party) -> bool:
-        return any(sender == other.id.hex() for sender, _ in self.got)
+    def has_heard(self, other: Party, since: int = 0) -> bool:
+        return any(sender == other.id.hex() and attempt >= since for sender, attempt in self.got)
 
 
 async def everybody_hears_everybody(*peers: Node | Original) -> None:
@@ -141,6 +177,53 @@ async def everybody_hears_everybody(*peers: Node | Original) -> None:
     unheard = [f"{kinds[s.id]} -> {kinds[r.id]}" for s, r in pairs if not r.has_heard(s)]
     assert unheard == []
     assert [party.got.most_common(1)[0][1] for party in parties] == [1] * len(parties)
+
+
+class Crowd:
+    """Everybody sends to everybody all the time, also to those that are gone."""
+
+    PAUSE = 0.05
+
+    def __init__(self, nursery: trio.Nursery, *peers: Node | Original | Detached) -> None:
+        self._parties = {peer.id: Party(peer) for peer in peers}
+        self._ids = list(self._parties)
+        self._numbers = itertools.count()
+        self._scopes = {node_id: trio.CancelScope() for node_id in self._ids}
+        self._stopped = False
+        for party in self._parties.values():
+            nursery.start_soon(self._drive, party)
+
+    async def _drive(self, party: Party) -> None:
+        with self._scopes[party.id]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(party.collect)
+                while not self._stopped:
+                    for to in self._ids:
+                        if to != party.id:
+                            await party.send(to, next(self._numbers))
+                    await trio.sleep(self.PAUSE)
+                nursery.cancel_scope.cancel()
+
+    def let_go(self, *peers: Original | Detached) -> None:
+        """No longer drives, nor expects anything of, peers that are about to be killed."""
+        for peer in peers:
+            self._scopes[peer.id].cancel()
+            del self._parties[peer.id]
+
+    async def all_hear_all(self) -> None:
+        """Waits until every pair has heard something that was sent after this call; nothing may arrive twice."""
+        since = next(self._numbers)
+        pairs = list(itertools.permutations(self._parties.values(), 2))
+        unheard = pairs
+        with trio.move_on_after(PATIENCE):
+            while unheard := [(s, r) for s, r in unheard if not r.has_heard(s, since)]:
+                await trio.sleep(0.02)
+        assert [f"{type(s.peer).__name__} -> {type(r.peer).__name__}" for s, r in unheard] == []
+        assert [max(party.got.values()) for party in self._parties.values()] == [1] * len(self._parties)
+
+    def stop(self) -> None:
+        """Lets everybody finish a round: a cancelled command would reach an original as half a line."""
+        self._stopped = True
 
 
 @asynccontextmanager
@@ -297,6 +380,31 @@ class TestRelaying:
         await originals.kill(old.pop(1))
         await ours.leave(new.pop(0))
         await everybody_hears_everybody(*new, *old)
+
+    async def test_five_and_five_of_which_one_each_is_killed_in_the_middle_of_traffic(
+        self, originals: Originals, ours: Ours
+    ) -> None:
+        """The one of ours is what all the others joined by."""
+        async with open_detached() as hub:
+            new = [await ours.start(*hub.urls) for _ in range(4)]
+            gateways: list[Node | Detached] = [hub, *new]
+            old = [await originals.start(*node.urls) for node in gateways]
+            for node, original in zip(gateways, old, strict=True):
+                await original.wait_linked(node.id)
+            async with trio.open_nursery() as nursery:
+                crowd = Crowd(nursery, hub, *new, *old)
+                await crowd.all_hear_all()
+                crowd.let_go(hub, old[1])
+                gone = {hub.id, old[1].id}
+                hub.kill()
+                await originals.kill(old.pop(1))
+                await crowd.all_hear_all()
+                crowd.stop()
+            await eventually(lambda: not any(gone & node.links.keys() for node in new), "no links with the dead")
+            with trio.fail_after(PATIENCE):
+                for original in old:
+                    while gone & (await original.state()).peers:
+                        await trio.sleep(0.05)
 
 
 class TestConfirming:

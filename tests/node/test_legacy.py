@@ -348,6 +348,31 @@ class TestWays:
         assert gateway.send(E, "x", 0.0) == [Lookup(E)]
         assert gateway.looked_up(E, 0.1) == [SendOverlay(E, "x")]
 
+    def test_an_unknown_id_without_any_way_goes_over_the_overlay_too(self) -> None:
+        gateway, overlay = linked()
+        gateway.send(E, "x", 0.0)
+        gateway.looked_up(E, 0.1)
+        assert gateway.send(E, "y", 0.2) == [SendOverlay(E, "y")]
+        overlay.ours = overlay.unreached = {N}
+        assert gateway.send(N, "z", 0.3) == [SendOverlay(N, "z")]
+
+    def test_what_has_no_way_and_no_meaning_in_the_overlay_is_counted(self) -> None:
+        gateway, _ = linked()
+        assert gateway.connect(E, 0.0) == [Lookup(E)]
+        assert gateway.looked_up(E, 0.1) == []
+        assert gateway.counts["legacy_no_way"] == 1
+
+    def test_there_is_room_until_too_much_waits_for_lookups(self) -> None:
+        gateway, overlay = linked(A, limits=Limits(unlinked_messages=2))
+        overlay.gateways[B] = [N]
+        for number in range(2):
+            assert gateway.has_room(E, 0.0)
+            gateway.send(E, number, 0.0)
+        assert [gateway.has_room(to, 0.0) for to in (A, B, D, E)] == [True, True, False, False]
+        assert gateway.carrier_of(B, 0.0) == N
+        gateway.looked_up(E, 1.0)
+        assert gateway.has_room(D, 1.0)
+
     def test_a_lookup_that_nobody_reports_is_given_up(self) -> None:
         gateway, _ = linked(A)
         gateway.receive(A, text(User(0)), 0.0)

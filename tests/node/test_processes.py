@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 
 import trio
 
-from trio_relay import Limits, LinkDown, LinkUp, open_node
+from trio_relay import DeliveryError, Limits, LinkDown, LinkUp, Node, open_node
 from trio_relay.wire.urls import parse_ws_url
 
 from .processes import open_process
@@ -30,6 +32,63 @@ async def test_relay_that_is_killed_in_the_middle_of_traffic() -> None:
         traffic.check()
         assert len(traffic.confirmed) == 6 * 40
         assert all(set(leaf.links) == {second.id} for leaf in leaves)
+
+
+class Claims:
+    """What a sender was told of each message, and what its receiver got.
+
+    Attributes:
+        told: names of messages by outcome: ``confirmed`` or that of the error.
+    """
+
+    def __init__(self, sender: Node, receiver: Node) -> None:
+        self._sender, self._receiver = sender, receiver
+        self.told: defaultdict[str, set[str]] = defaultdict(set)
+        self.received: Counter[str] = Counter()
+
+    async def deliver(self, name: str) -> None:
+        try:
+            await self._sender.deliver(self._receiver.id, name, timeout=1.5)
+        except DeliveryError as error:
+            self.told[error.outcome].add(name)
+        else:
+            self.told["confirmed"].add(name)
+
+    async def deliver_while_linked(self, lane: int) -> None:
+        for number in itertools.count():
+            if not self._sender.links:
+                break
+            await self.deliver(f"{lane}/{number}")
+
+    async def collect(self) -> None:
+        async for message in self._receiver:
+            self.received[str(message.data)] += 1
+
+
+async def test_only_relay_is_killed_in_the_middle_of_traffic_and_no_outcome_is_wrong() -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(open_process())
+        sender, receiver = [await stack.enter_async_context(open_node(None, relay.urls)) for _ in range(2)]
+        await until(lambda: relays_of(sender) and relays_of(receiver))
+        claims = Claims(sender, receiver)
+        late = {f"late {number}" for number in range(10)}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(claims.collect)
+            async with trio.open_nursery() as deliveries:
+                for lane in range(30):
+                    deliveries.start_soon(claims.deliver_while_linked, lane)
+                await until(lambda: len(claims.told["confirmed"]) >= 100)
+                relay.kill()
+                await until(lambda: not sender.links)
+                for name in late:
+                    deliveries.start_soon(claims.deliver, name)
+            nursery.cancel_scope.cancel()
+    received = set(claims.received)
+    assert max(claims.received.values()) == 1
+    assert claims.told["confirmed"] <= received
+    assert not claims.told["not_delivered"] & received
+    assert claims.told["not_delivered"] >= late
+    assert claims.told["unknown"]
 
 
 async def test_peer_process_that_was_stopped_is_found_dead_by_ping() -> None:

@@ -113,7 +113,12 @@ class Bench:
     """The router of peer 0, and its inputs with the current time filled in."""
 
     def __init__(
-        self, *, limits: Limits | None = None, relaying: bool = True, admits: Callable[[NodeId], bool] = lambda _: True
+        self,
+        *,
+        limits: Limits | None = None,
+        relaying: bool = True,
+        legacy: bool = False,
+        admits: Callable[[NodeId], bool] = lambda _: True,
     ) -> None:
         own = key(0)
         self.limits = limits or Limits()
@@ -130,6 +135,7 @@ class Bench:
             wall_offset=WALL,
             limits=self.limits,
             admits=admits,
+            legacy=legacy,
         )
         self.id = self.router.record.id
         if relaying:

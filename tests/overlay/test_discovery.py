@@ -246,7 +246,7 @@ def test_a_malformed_question_is_counted(bench: Bench, payload: bytes) -> None:
 
 def test_questions_are_limited_for_a_link(bench: Bench) -> None:
     flooder, honest = bench.link(1), bench.link(2)
-    flood = [bench.frame(flooder, Kind.FIND, source=node_id(n), payload=TARGET) for n in range(1000)]
+    flood = [bench.frame(flooder, Kind.FIND, source=node_id(n), payload=TARGET) for n in range(10_000, 11_000)]
     assert len({frame.to for frame in sent(bench.receive(flooder, *flood), kind=Kind.FOUND)}) == 200
     assert bench.count("query_rate") == 800
     assert len(sent(bench.receive(honest, bench.frame(honest, Kind.FIND, payload=TARGET)), kind=Kind.FOUND)) == 1

@@ -112,7 +112,9 @@ def test_unknown_flags_are_refused(bench: Bench, link: BenchLink, flags: int) ->
     assert bench.count("unknown_flags") == 1
 
 
-def test_an_envelope_of_an_original_node_is_handed_on_once(bench: Bench, link: BenchLink) -> None:
+def test_an_envelope_of_an_original_node_is_handed_on_once() -> None:
+    bench = Bench(legacy=True)
+    link = bench.link(1)
     frame = bench.frame(link, flags=Flag.LEGACY | CONFIRM, payload=b"{}")
     actions = bench.receive(link, frame, frame)
     [carried] = of(actions, DeliverLegacy)
@@ -241,3 +243,11 @@ def test_whom_we_do_not_admit_cannot_send_to_us() -> None:
     link = bench.link(1)
     assert not bench.receive(link, bench.frame(link, source=node_id(7), flags=CONFIRM))
     assert bench.count("not_admitted") == 1
+
+
+def test_an_envelope_is_refused_where_originals_are_not_admitted(bench: Bench, link: BenchLink) -> None:
+    """And not acknowledged: its gateway tries another node."""
+    actions = bench.receive(link, bench.frame(link, flags=Flag.LEGACY | CONFIRM, payload=b"{}"))
+    assert of(actions, DeliverLegacy) == []
+    assert sent(actions, link) == []
+    assert bench.count("legacy_refused") == 1

@@ -12,11 +12,12 @@ import trio
 from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
 from ..overlay.actions import Found, LinkRefused
 from ..transports.admission import TransportStatistics
-from ..wire.content import Data
+from ..wire.content import Data, decode_content_untrusted
 from ..wire.hello import Refusal
 from ..wire.ids import NodeId, short
 from ..wire.record import PeerRecord
 from .desk import Waiter
+from .gatekeeper import Gatekeeper
 from .link import Link
 from .runtime import Runtime
 from .values import LinkInfo, Message, NodeStatistics, Receipt
@@ -49,11 +50,21 @@ class Application:
         """Sends a datagram; `payload` is the content of `data`."""
         runtime = self._runtime
         if runtime.legacy is not None and runtime.legacy.claims(to):
-            runtime.legacy.send(to, data)
+            # A copy: it may wait for a lookup while the application goes on with its own.
+            runtime.legacy.send(to, decode_content_untrusted(payload))
         else:
             runtime.act(self._router.send(to, payload, trio.current_time()))
 
+    def _gatekeeper_for(self, to: NodeId) -> Gatekeeper | None:
+        """By whom messages for that id go, None for the overlay's own way."""
+        legacy = self._runtime.legacy
+        assert legacy is None or isinstance(legacy, Gatekeeper)
+        return legacy if legacy is not None and legacy.claims(to) else None
+
     def _first_link(self, to: NodeId) -> Link | None:
+        keeper = self._gatekeeper_for(to)
+        if keeper is not None:
+            return keeper.first_link(to)
         neighbour = self._router.first_hop(to)
         if neighbour is None:
             return None
@@ -64,6 +75,9 @@ class Application:
         """Whether a message can be sent without waiting."""
         if to == self._runtime.identity.id:
             return True
+        keeper = self._gatekeeper_for(to)
+        if keeper is not None and not keeper.has_room(to):
+            return False
         link = self._first_link(to)
         if link is not None:
             return not link.high
@@ -73,7 +87,7 @@ class Application:
         """Waits until a message can be sent; raises if the node is closing."""
         while not self.has_room(to):
             link = self._first_link(to)
-            if link is None:
+            if link is None or not link.high:
                 await self._desk.wait_change()
             else:
                 await link.wait_room()

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,11 +18,12 @@ from ..transports.connection import Connection
 from ..transports.transport import Transport
 from ..wire.content import Data, encode_content
 from ..wire.envelope import parse_id_frame_untrusted
-from ..wire.frame import Flag, Kind, build_frame, parse_frames_untrusted
+from ..wire.frame import Kind, build_frame, parse_frames_untrusted
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from ..wire.json import encode
-from ..wire.record import PeerRecord, Role, build_record, join_records
+from ..wire.record import PeerRecord, build_record, join_records
+from .carrying import carry
 from .dialler import EXPECTED, is_allowed
 from .legacy.actions import (
     CloseLegacy,
@@ -42,6 +43,7 @@ from .legacy.actions import (
 )
 from .legacy.gateway import Gateway
 from .link import Link
+from .overlay_view import RouterView
 from .runtime import Runtime
 from .values import LinkDown, LinkUp, Receipt
 
@@ -49,39 +51,16 @@ __all__ = ["Gatekeeper"]
 
 logger = logging.getLogger("trio_relay")
 
-_CARRIED_OVERHEAD: Final = 1024
-"""What an envelope may add to a payload: a frame has room for it."""
-_CARRY_TIMEOUT: Final = 5.0
 
-
+@dataclass(frozen=True, slots=True)
 class _Question:
-    """Marks a lookup as the gateway's."""
+    """Marks a lookup as the gateway's.
 
+    Attributes:
+        asked: whether there was a relay to ask.
+    """
 
-class _Overlay:
-    """What the gateway asks about our own kind."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._own: Final = runtime.identity.id
-        self._router: Final = runtime.router
-
-    def is_ours(self, node_id: NodeId) -> bool:
-        return node_id == self._own or self.linked(node_id) or self._router.record_of(node_id) is not None
-
-    def reaches(self, node_id: NodeId) -> bool:
-        return self._router.first_hop(node_id) is not None
-
-    def gateways_of(self, node_id: NodeId) -> Sequence[NodeId]:
-        records = sorted(self._router.gateways_of(node_id), key=lambda record: record.sequence, reverse=True)
-        return [record.gateway for record in records if record.gateway != self._own]
-
-    def legacy_nodes(self) -> Sequence[NodeId]:
-        neighbours = [n.record for n in self._router.table if n.record is not None]
-        records = {record.id: record for record in (*self._router.known_relays(), *neighbours)}
-        return [i for i, record in records.items() if record.urls and Role.LEGACY in record.roles]
-
-    def linked(self, node_id: NodeId) -> bool:
-        return self._router.table.get(node_id) is not None
+    asked: bool
 
 
 class Gatekeeper:
@@ -90,7 +69,7 @@ class Gatekeeper:
     def __init__(self, runtime: Runtime, transport: Transport) -> None:
         self._runtime: Final = runtime
         self._transport: Final = transport
-        self._overlay: Final = _Overlay(runtime)
+        self._overlay: Final = RouterView(runtime)
         self._gateway: Final = Gateway(
             runtime.identity.id,
             limits=runtime.limits,
@@ -207,9 +186,30 @@ class Gatekeeper:
         """Whether there is a direct link with that original."""
         return self._gateway.link_of(to) is not None
 
+    def first_link(self, to: NodeId) -> Link | None:
+        """The link that a message for that id leaves by: the original's own, or the one towards who carries it."""
+        link = self._gateway.link_of(to)
+        if link is None:
+            carrier = self._gateway.carrier_of(to, trio.current_time())
+            neighbour = self._runtime.router.first_hop(to if carrier is None else carrier)
+            link = None if neighbour is None else neighbour.link
+        assert link is None or isinstance(link, Link)
+        return link
+
+    def has_room(self, to: NodeId) -> bool:
+        """Whether `send` has a way for a message, or room to keep it until a lookup ends (`Desk.change` follows)."""
+        return self._gateway.has_room(to, trio.current_time())
+
     def send(self, to: NodeId, data: Data) -> None:
-        """A message for an id that may be an original's."""
-        self._act(self._gateway.send(to, data, trio.current_time()))
+        """A message for an id that may be an original's.
+
+        While nothing is linked nobody can be asked whose the id is: then the overlay keeps it for the first link.
+        """
+        router = self._runtime.router
+        if not len(router.table) and not router.tunnels and not self.is_original(to):
+            self._carry_out(SendOverlay(to, data))
+        else:
+            self._act(self._gateway.send(to, data, trio.current_time()))
 
     def connect(self, to: NodeId) -> None:
         """A direct link with an original: `LinkUp` follows, or the wish fails."""
@@ -226,7 +226,9 @@ class Gatekeeper:
 
     def found(self, action: Found) -> None:
         """A lookup of the gateway ended."""
-        self._act(self._gateway.looked_up(action.target, trio.current_time()))
+        assert isinstance(action.query, _Question)
+        self._act(self._gateway.looked_up(action.target, trio.current_time(), asked=action.query.asked))
+        self._runtime.desk.change()
 
     def tunnel(self, action: Tunnel) -> None:
         """A frame of ours for which the overlay has no way."""
@@ -254,6 +256,7 @@ class Gatekeeper:
             with trio.CancelScope(deadline=self._gateway.next_deadline()) as self._timer:
                 await trio.sleep_forever()
             self._act(self._gateway.handle_timeout(trio.current_time()))
+            self._runtime.desk.change()
 
     def _act(self, actions: Sequence[GatewayAction]) -> None:
         for action in actions:
@@ -272,13 +275,14 @@ class Gatekeeper:
             case Received():
                 runtime.act(router.put(action.data, action.sender, _length(action.data), now))
             case SendCarried():
-                self._carry(action)
+                carry(runtime, self._gateway.counts, action, self._carry_ended)
             case SendOverlay():
                 runtime.act(router.send(action.to, encode_content(action.data), now))
             case Publish():
                 runtime.act(router.publish(self._gateway_record(action.legacy_id), now))
             case Lookup():
-                started, todo = router.lookup(action.target, _Question(), now)
+                asked = bool(router.table.closest_relays(action.target, 1))
+                started, todo = router.lookup(action.target, _Question(asked), now)
                 runtime.act(todo)
                 if not started:
                     self._act(self._gateway.looked_up(action.target, now, asked=False))
@@ -325,24 +329,7 @@ class Gatekeeper:
         frame = build_frame(kind, peer, self._runtime.identity.id, os.urandom(8), record)
         self._act(self._gateway.tunnel(frame, peer, trio.current_time()))
 
-    def _carry(self, action: SendCarried) -> None:
-        """Gives an envelope to one of our nodes, confirmed."""
-        runtime = self._runtime
-        now = trio.current_time()
-        count, size = runtime.router.pending_deliveries
-        limits = runtime.limits
-        if len(action.payload) > limits.payload + _CARRIED_OVERHEAD:
-            self._gateway.counts["legacy_too_large"] += 1
-        elif count >= limits.pending_deliveries or size + len(action.payload) > limits.pending_deliveries_bytes:
-            self._gateway.counts["legacy_carry_full"] += 1
-        else:
-            message_id, actions = runtime.router.deliver(
-                action.to, action.payload, _CARRY_TIMEOUT, now, flags=Flag.LEGACY
-            )
-            runtime.desk.deliveries[message_id] = _Carried(self, action)
-            runtime.act(actions)
-
-    def carry_ended(self, action: SendCarried, result: object) -> None:
+    def _carry_ended(self, action: SendCarried, result: object) -> None:
         """One of our nodes has the envelope, or did not confirm it."""
         if not isinstance(result, Receipt) and not self._runtime.desk.closed:
             self._act(self._gateway.carry_failed(action.to, action.payload, trio.current_time()))
@@ -351,15 +338,3 @@ class Gatekeeper:
 def _length(data: Data) -> int:
     """What a message takes of the mailbox; an original's numbers may be infinite."""
     return len(data) if isinstance(data, bytes) else len(encode(data, non_finite_as_null=True))
-
-
-class _Carried:
-    """Stands where a waiting application would: told how a carried envelope fared."""
-
-    def __init__(self, gatekeeper: Gatekeeper, action: SendCarried) -> None:
-        self._gatekeeper = gatekeeper
-        self._action = action
-
-    def put(self, result: object) -> None:
-        with suppress(trio.ClosedResourceError):
-            self._gatekeeper.carry_ended(self._action, result)

@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
@@ -55,6 +55,10 @@ logger = logging.getLogger("trio_relay")
 
 _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
+
+
+Inbound: TypeAlias = tuple[Link, Sequence[bytearray | str] | trio.Event]
+"""What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
 
 
 class Legacy(Protocol):
@@ -160,9 +164,7 @@ class Runtime:
         self.dial: Callable[[Dial], None] = lambda _: None
         self.legacy: Legacy | None = None
         self.lonely = trio.Event()
-        self._inbound_in, self._inbound_out = trio.open_memory_channel[tuple[Link, Sequence[bytearray | str]]](
-            limits.inbound_batches
-        )
+        self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
         self._router_idle = False
         self._timer = trio.CancelScope()
 
@@ -172,14 +174,19 @@ class Runtime:
         """The router task: batches from the inbound channel, and the router's timer."""
         router = self.router
         while True:
-            batch = None
-            self._router_idle = True
-            with trio.CancelScope(deadline=router.next_deadline()) as self._timer:
-                batch = await self._inbound_out.receive()
-            self._router_idle = False
+            batch = self._next_inbound()
+            if batch is None:
+                self._router_idle = True
+                with trio.CancelScope(deadline=router.next_deadline()) as self._timer:
+                    batch = await self._inbound_out.receive()
+                self._router_idle = False
             handled = 0
             while batch is not None:
-                self.act(router.receive(*batch, trio.current_time()))
+                link, messages = batch
+                if isinstance(messages, trio.Event):
+                    messages.set()
+                else:
+                    self.act(router.receive(link, messages, trio.current_time()))
                 handled += 1
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
@@ -190,7 +197,7 @@ class Runtime:
             if handled == self.limits.inbound_batches:
                 await trio.lowlevel.checkpoint()
 
-    def _next_inbound(self) -> tuple[Link, Sequence[bytearray | str]] | None:
+    def _next_inbound(self) -> Inbound | None:
         try:
             return self._inbound_out.receive_nowait()
         except trio.WouldBlock:
@@ -284,12 +291,13 @@ class Runtime:
             return
         link = self.link(connection, peer.id, dialled=dialled)
         reason, alive = "connection lost", False
+        now = trio.current_time()
         try:
             self.act(
                 self.router.link_up(
                     link,
                     peer.id,
-                    trio.current_time(),
+                    now,
                     dialled=dialled,
                     url=url,
                     authority=peer.authority,
@@ -299,6 +307,18 @@ class Runtime:
                 )
             )
             task_status.started()
+            reason, alive = await self._read_to_end(link, first)
+        finally:
+            self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))
+            self.links.discard(link)
+            if not link.closing:
+                link.close_soon(Reason.UNWANTED)
+        await link.wait_closed()
+
+    async def _read_to_end(self, link: Link, first: Sequence[bytearray | str]) -> tuple[str, bool]:
+        """Reads until the link ends and the router has all that came; returns why it ended, and whether politely."""
+        reason, alive = "connection lost", False
+        try:
             await self._read(link, first)
             reason, alive = "closed by the other side", True
         except RemoteProtocolError as error:
@@ -306,12 +326,11 @@ class Runtime:
             reason = str(error)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        finally:
-            self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))
-            self.links.discard(link)
-            if not link.closing:
-                link.close_soon(Reason.UNWANTED)
-        await link.wait_closed()
+        handled = trio.Event()
+        self._router_idle = False
+        await self._inbound_in.send((link, handled))
+        await handled.wait()
+        return reason, alive
 
     async def _read(self, link: Link, messages: Sequence[bytearray | str]) -> None:
         """The reader: hands on what comes until the link ends."""

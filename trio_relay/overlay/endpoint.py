@@ -180,6 +180,9 @@ class Endpoint:
     def _accept(self, source: NodeId, message_id: bytes, payload: bytes, flags: int, via: Neighbour | None) -> bool:
         """Puts a message into the mailbox; whether it is there now (or was before). `via` is None for our own."""
         state = self._state
+        if flags & Flag.LEGACY and not state.legacy:
+            state.counts["legacy_refused"] += 1
+            return False
         seen = self._seen_confirmed if flags & Flag.CONFIRM else self._seen
         if seen.seen(source, message_id, state.now):
             state.counts["duplicates"] += 1
@@ -198,7 +201,7 @@ class Endpoint:
             return False
         seen.add(source, message_id, state.now)
         self._put(data, source, len(payload), via is None or via.id == source)
-        if source == state.own and flags & Flag.CONFIRM:
+        if via is None and flags & Flag.CONFIRM:
             state.do(Acknowledged(message_id, 0.0, 0))
         return True
 

@@ -82,8 +82,9 @@ class Links:
             return None
         if self._membership.is_refused(node_id):
             return Reason.DISCONNECTED, b""
-        full = table.relay_count >= limits.relay_links if claims_relay else table.leaf_count >= limits.leaves
-        if not full:
+        # Whoever claims to relay is a leaf until that is proven: the claim makes a little more room, not all.
+        leaves = limits.leaves + (limits.relay_links if claims_relay else 0)
+        if table.leaf_count < leaves and not (claims_relay and table.relay_count >= limits.relay_links):
             return None
         state.counts["full"] += 1
         return Reason.FULL, join_records(state.directory.answer(node_id, state.wall, None, node_id))

@@ -139,7 +139,7 @@ class Membership:
         state = self._state
         old = self._backoff.get(node_id, state.now)
         failures = old.failures + 1 if old else 1
-        delay = min(_FIRST_BACKOFF * 2 ** (failures - 1), _LAST_BACKOFF) * state.rng.uniform(0.5, 1.0)
+        delay = min(_FIRST_BACKOFF * 2 ** min(failures - 1, 10), _LAST_BACKOFF) * state.rng.uniform(0.5, 1.0)
         self._backoff.set(node_id, _Backoff(state.now + delay, failures), state.now)
 
     # Planning

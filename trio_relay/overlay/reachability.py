@@ -165,7 +165,7 @@ class Reachability:
         if check is None:
             return
         check.failures = 0 if success else check.failures + 1
-        delay = _RECHECK if success else min(_FIRST_RETRY * 2**check.failures, _RECHECK)
+        delay = _RECHECK if success else min(_FIRST_RETRY * 2 ** min(check.failures, 10), _RECHECK)
         check.due = self._state.now + delay * self._state.rng.uniform(0.75, 1.25)
         self._check_at = None
         if success or check.failures >= 2:

@@ -120,6 +120,7 @@ class Conversation:
         raise _Refused(Ending.HTTP_TIMEOUT, Response.text(408, "no complete request in time"))
 
     async def _read_request(self) -> Request | None:
+        self._method = ""  # a refusal of what follows has a body, whatever the last method was
         event = await self._next_event()
         if not isinstance(event, h11.Request):
             return None

@@ -242,7 +242,10 @@ class WebSocketConnection:
         except OSError as error:
             raise self._failed(error) from error
         self._only_control_left = False
-        return not self._codec.has_output or self._write(direct, [self._codec.data_to_send()])
+        if not self._codec.has_output:
+            return True
+        self._only_control_left = not self._write(direct, [self._codec.data_to_send()])
+        return not self._only_control_left
 
     def _writer_lock(self) -> trio.Lock:
         """Pongs and messages come from different tasks; a stream, unlike a descriptor, takes one writer at a time."""

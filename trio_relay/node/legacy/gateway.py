@@ -105,6 +105,14 @@ class Gateway:
         entry = self._links.of(peer)
         return None if entry is None else entry.link
 
+    def carrier_of(self, to: NodeId, now: float) -> NodeId | None:
+        """Which of our nodes a message of our application for an original is given to first, None if to none."""
+        return self._router.carrier_of(to, now)
+
+    def has_room(self, to: NodeId, now: float) -> bool:
+        """Whether `send` would not drop a message because too many wait for lookups."""
+        return self._router.has_room(to, now)
+
     def is_original(self, node_id: NodeId, now: float) -> bool:
         """Whether the id is an original's, as far as known here: linked with us or another gateway, or heard of."""
         return self._router.knows(node_id, now)

@@ -128,6 +128,7 @@ class EnvelopeRouter:
             return self._texts([entry], answer, Origin(), now)
         if origin.carrier is not None:
             return self._carry([origin.carrier], answer, Origin(), now)
+        self._counts["legacy_no_way"] += 1
         return []
 
     def forward(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
@@ -144,11 +145,11 @@ class EnvelopeRouter:
             return self._texts([entry], envelope, origin, now)
         if self._overlay.is_ours(envelope.to):
             return self._send_to_ours(envelope, origin, now)
-        gateways = self._gateways(envelope, origin, now)
+        gateways = self._gateways(envelope.to, envelope.path, origin, now)
         if gateways:
             return self._carry(gateways, envelope, origin, now)
         if self.waiting.is_unknown(envelope.to, now):
-            return self._flood(envelope, origin, now) + self._carry_blindly(envelope, origin, now)
+            return self._send_blindly(envelope, origin, now)
         flooded = [] if origin.own else self._flood(envelope, origin, now)
         waits, ask = self.waiting.add(Waiting(envelope, origin), now)
         if not waits and not flooded:
@@ -171,7 +172,7 @@ class EnvelopeRouter:
         if self._overlay.is_ours(envelope.to):
             reached = self._overlay.reaches(envelope.to)
             return self._carry([envelope.to], envelope, origin, now) if reached else []
-        gateways = self._gateways(envelope, origin, now)[:1]
+        gateways = self._gateways(envelope.to, envelope.path, origin, now)[:1]
         if gateways:
             return self._carry(gateways, envelope, origin, now)
         return self._carry_blindly(envelope, origin, now)
@@ -182,16 +183,22 @@ class EnvelopeRouter:
 
     def _send_own(self, envelope: Envelope, now: float) -> list[GatewayAction]:
         known = self._links.of(envelope.to) is not None or self._overlay.is_ours(envelope.to)
-        if known or self._gateways(envelope, Origin(), now):
+        if known or self._gateways(envelope.to, envelope.path, Origin(), now):
             return self.send(envelope, Origin(), now)
-        actions = self._flood(envelope, Origin(), now) + self._carry_blindly(envelope, Origin(), now)
-        return actions or self._over_overlay(envelope)
+        return self._send_blindly(envelope, Origin(), now)
+
+    def _send_blindly(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
+        """A lookup found no trace of the target; where there is nobody to ask, the overlay does what it can."""
+        actions = self._flood(envelope, origin, now) + self._carry_blindly(envelope, origin, now)
+        return actions if actions or not origin.own else self._over_overlay(envelope)
 
     def _send_to_ours(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
-        if not self._overlay.reaches(envelope.to):
-            return self._flood(self._tunnelled(envelope) if origin.own else envelope, origin, now)
+        reached = self._overlay.reaches(envelope.to)
         if origin.own:
-            return self._over_overlay(envelope)
+            tunnelled = [] if reached else self._flood(self._tunnelled(envelope), origin, now)
+            return tunnelled or self._over_overlay(envelope)
+        if not reached:
+            return self._flood(envelope, origin, now)
         return self._carry([envelope.to], envelope, origin, now)
 
     def _tunnelled(self, envelope: Envelope) -> Envelope:
@@ -206,15 +213,28 @@ class EnvelopeRouter:
     def _over_overlay(self, envelope: Envelope) -> list[GatewayAction]:
         """Our own message, in our own protocol; what originals say among themselves has no meaning there."""
         body = parse_body_fields_untrusted(envelope.body_type, envelope.data, envelope.has_data)
-        return [SendOverlay(envelope.to, body.value)] if isinstance(body, User) else []
+        if isinstance(body, User):
+            return [SendOverlay(envelope.to, body.value)]
+        self._counts["legacy_no_way"] += 1
+        return []
 
     # Ways
 
-    def _gateways(self, envelope: Envelope, origin: Origin, now: float) -> list[NodeId]:
+    def carrier_of(self, to: NodeId, now: float) -> NodeId | None:
+        """Which of our nodes an own message for an original is given to first, None if to none."""
+        return next(iter(self._gateways(to, (), Origin(), now)), None)
+
+    def has_room(self, to: NodeId, now: float) -> bool:
+        """Whether an own message has a way, or may wait for a lookup."""
+        if self.waiting.has_room or self.waiting.is_unknown(to, now):
+            return True
+        return self._links.of(to) is not None or self.carrier_of(to, now) is not None
+
+    def _gateways(self, to: NodeId, path: Iterable[NodeId], origin: Origin, now: float) -> list[NodeId]:
         """Whom to give it to: one if it is known to be alive, else two."""
-        excluded = {*envelope.path, origin.carrier, envelope.to}
-        gateways = self._alive(self._overlay.gateways_of(envelope.to), excluded, now)
-        carrier = self._carriers.get(envelope.to, now)
+        excluded = {*path, origin.carrier, to}
+        gateways = self._alive(self._overlay.gateways_of(to), excluded, now)
+        carrier = self._carriers.get(to, now)
         if carrier is not None and self._alive([carrier], excluded, now) and (carrier in gateways or not gateways):
             return [carrier]
         linked = [node_id for node_id in gateways if self._overlay.linked(node_id)]

@@ -74,6 +74,13 @@ class WaitingRoom:
         self.bytes = 0
 
     @property
+    def has_room(self) -> bool:
+        """Whether one more message of our own may wait."""
+        limits = self._limits
+        fits = self.bytes + limits.legacy_message <= limits.backlog_bytes
+        return not self.messages or (fits and self.messages < limits.unlinked_messages)
+
+    @property
     def unknown_ids(self) -> int:
         """How many targets are remembered as unknown."""
         return len(self._unknown)
