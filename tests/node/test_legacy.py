@@ -310,6 +310,27 @@ class TestWays:
         assert gateway.carry_failed(N, b"nonsense", 3.0) == []
         assert gateway.counts["legacy_carry_failed"] == 2
 
+    def test_carriers_that_are_all_dead_do_not_multiply_a_message(self) -> None:
+        gateway, overlay = linked()
+        overlay.nodes = [NodeId(bytes([100 + n]) * 20) for n in range(50)]
+        assert gateway.send(E, "hi", 0.0) == [Lookup(E)]
+        under_way = [action for action in gateway.looked_up(E, 0.0) if isinstance(action, SendCarried)]
+        sizes, total, now = [len(under_way)], len(under_way), 0.0
+        while under_way:
+            now += 5.0
+            under_way = [
+                again
+                for action in under_way
+                for again in gateway.carry_failed(action.to, action.payload, now)
+                if isinstance(again, SendCarried)
+            ]
+            sizes.append(len(under_way))
+            total += len(under_way)
+            assert total < 20
+        assert max(sizes) == sizes[0] == 2
+        assert total == 6
+        assert gateway.counts["legacy_carry_given_up"] == 2
+
     def test_a_strangers_message_for_nobody_known_is_flooded_and_looked_up(self) -> None:
         gateway, overlay = linked(A, B, C, D)
         actions = gateway.receive(A, text(User(1), to=E), 0.0)
@@ -317,6 +338,12 @@ class TestWays:
         assert actions[-1] == Lookup(E)
         overlay.gateways[E] = [N, M]
         assert only(gateway.looked_up(E, 1.0), N).path == (A, OWN)
+
+    def test_a_strangers_message_whose_lookup_led_nowhere_is_counted(self) -> None:
+        gateway, _ = linked(A)
+        assert gateway.receive(A, text(User(1), to=E), 0.0) == [Lookup(E)]
+        assert gateway.looked_up(E, 1.0) == []
+        assert gateway.counts["legacy_not_found"] == 1
 
     def test_an_own_message_for_nobody_known_waits_for_the_lookup(self) -> None:
         """It is plain text: who has a key must not get it through originals."""

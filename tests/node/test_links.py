@@ -228,6 +228,31 @@ async def test_connect_fails_for_a_peer_that_nobody_knows(autojump_clock: MockCl
         assert trio.current_time() - began <= Limits().connect_timeout + 0.001
 
 
+async def test_one_of_two_that_connect_gives_up_and_the_other_waits_on(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    bob = identity("bob")
+    async with open_town(1, 1, network=network) as town, trio.open_nursery() as nursery:
+        [alice] = town.leaves
+
+        async def give_up() -> None:
+            with trio.move_on_after(1):
+                await alice.connect(bob.id)
+                raise AssertionError("there is nobody yet")
+
+        async def wait_on() -> None:
+            await alice.connect(bob.id)
+            assert bob.id in alice.links
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        nursery.start_soon(wait_on)
+        await trio.sleep(3)
+        assert alice.statistics().sizes["connecting"] == 1
+        async with open_node("bob", [url("r0")], identity=bob, network=network):
+            await trio.sleep(20)
+            raise AssertionError("alice did not link with bob")
+
+
 async def test_connect_refused_by_a_peer_that_disconnected_us(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
     async with open_town(1, 1, network=network) as town, open_node("bob", [url("r0")], network=network) as bob:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from trio_relay.exceptions import DeliveryError, MailboxFull, NoAcknowledgement, PeerUnreachable
@@ -167,10 +169,22 @@ def test_one_attempt_without_an_answer_leaves_it_unknown() -> None:
 
 
 def test_no_copy_is_sent_when_the_receiver_may_have_forgotten_the_first() -> None:
+    deliveries = started(deadline=math.inf)
+    assert attempt(deliveries, 50.0) == 1
+    times: list[float] = []
+    while (now := deliveries.next_deadline()) < 158.0:
+        assert attempt(deliveries, now) == 1
+        times.append(now)
+    assert len(times) == 14
+    assert 140.0 < max(times) < 150.0
+    assert now == 158.0
+    assert [pending.deadline for _, pending in deliveries.due(now)] == [158.0]
+
+
+def test_what_never_left_is_tried_until_its_deadline() -> None:
     deliveries = started(deadline=1000.0)
     times: list[float] = []
     while (now := deliveries.next_deadline()) < 1000.0:
-        assert attempt(deliveries, now) == 1
+        assert attempt(deliveries, now, left=False) == 1
         times.append(now)
-    assert len(times) == 15
-    assert 90.0 < max(times) < 100.0
+    assert 990.0 < max(times) < 1000.0

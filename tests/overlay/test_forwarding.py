@@ -101,6 +101,24 @@ def test_a_leaf_sends_in_its_own_name_only(bench: Bench, links: dict[int, BenchL
     assert bench.count("messages_received") == 0
 
 
+def test_nobody_speaks_to_us_in_our_own_name(bench: Bench, links: dict[int, BenchLink]) -> None:
+    for number in (1, 101):
+        assert not bench.receive(links[number], bench.frame(links[number], source=bench.id))
+    assert bench.count("spoofed") == 2
+    assert bench.count("messages_received") == 0
+
+
+def test_our_own_frame_that_came_back_tells_us_that_there_is_no_way(bench: Bench, links: dict[int, BenchLink]) -> None:
+    target = target_that_we_are_closest_to(bench)
+    message_id, actions = bench.router.deliver(target, b"\x00", 30.0, 0.0)
+    [first, *_] = sent(actions)
+    assert first.message_id == message_id
+    back = bench.frame(links[1], to=target, source=bench.id, message_id=message_id, detours=0)
+    assert not sent(bench.receive(links[1], back))
+    assert bench.count("unreachable_hints") == 1
+    assert bench.count("spoofed") == 0
+
+
 def test_a_relay_that_is_not_proven_reachable_counts_as_a_leaf(bench: Bench, links: dict[int, BenchLink]) -> None:
     unproven = bench.link(50, relay=True, dialled=False)
     assert not sent(bench.receive(unproven, bench.frame(unproven, to=links[102].id, source=links[103].id)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +14,7 @@ import pytest
 from trio_relay.exceptions import RemoteProtocolError
 from trio_relay.wire.json import MAX_DEPTH, MAX_INTEGER_LITERAL, JSONValue, decode_untrusted
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js"),
-]
+pytestmark = pytest.mark.interop
 
 # Reads one hexadecimal text a line; writes its canonical form (as `canonical` below), or "refused" or "deep".
 NODE_PROGRAM = r"""

@@ -17,8 +17,8 @@ from ..wire.hello import Refusal
 from ..wire.ids import NodeId, short
 from ..wire.record import PeerRecord
 from .desk import Waiter
-from .gatekeeper import Gatekeeper
 from .link import Link
+from .originals import Originals
 from .runtime import Runtime
 from .values import LinkInfo, Message, NodeStatistics, Receipt
 
@@ -38,33 +38,33 @@ class Application:
 
     async def is_original(self, to: NodeId) -> bool:
         """Whether that id is an original node's; looks for it if nothing is known of it."""
-        legacy = self._runtime.legacy
-        if legacy is None or not legacy.claims(to):
+        originals = self._originals_for(to)
+        if originals is None:
             return False
-        if not legacy.is_original(to):
+        if not originals.is_original(to):
             with suppress(PeerUnreachable):
                 await self.lookup(to)
-        return legacy.is_original(to)
+        return originals.is_original(to)
 
     def send(self, to: NodeId, payload: bytes, data: Data) -> None:
         """Sends a datagram; `payload` is the content of `data`."""
         runtime = self._runtime
-        if runtime.legacy is not None and runtime.legacy.claims(to):
+        originals = self._originals_for(to)
+        if originals is not None:
             # A copy: it may wait for a lookup while the application goes on with its own.
-            runtime.legacy.send(to, decode_content_untrusted(payload))
+            originals.send(to, decode_content_untrusted(payload))
         else:
             runtime.act(self._router.send(to, payload, trio.current_time()))
 
-    def _gatekeeper_for(self, to: NodeId) -> Gatekeeper | None:
+    def _originals_for(self, to: NodeId) -> Originals | None:
         """By whom messages for that id go, None for the overlay's own way."""
         legacy = self._runtime.legacy
-        assert legacy is None or isinstance(legacy, Gatekeeper)
         return legacy if legacy is not None and legacy.claims(to) else None
 
     def _first_link(self, to: NodeId) -> Link | None:
-        keeper = self._gatekeeper_for(to)
-        if keeper is not None:
-            return keeper.first_link(to)
+        originals = self._originals_for(to)
+        if originals is not None:
+            return originals.first_link(to)
         neighbour = self._router.first_hop(to)
         if neighbour is None:
             return None
@@ -75,13 +75,13 @@ class Application:
         """Whether a message can be sent without waiting."""
         if to == self._runtime.identity.id:
             return True
-        keeper = self._gatekeeper_for(to)
-        if keeper is not None and not keeper.has_room(to):
+        originals = self._originals_for(to)
+        if originals is not None and not originals.has_room(to):
             return False
         link = self._first_link(to)
         if link is not None:
             return not link.high
-        return bool(self._runtime.links) or self._router.has_unlinked_room
+        return self._runtime.link_count > 0 or self._router.has_unlinked_room
 
     async def wait_room(self, to: NodeId) -> None:
         """Waits until a message can be sent; raises if the node is closing."""
@@ -136,10 +136,11 @@ class Application:
         runtime = self._runtime
         self._desk.check_open()
         with self._desk.wish(to) as waiter:
-            if runtime.legacy is not None and runtime.legacy.claims(to):
-                if runtime.legacy.is_linked(to):
+            originals = self._originals_for(to)
+            if originals is not None:
+                if originals.is_linked(to):
                     return
-                runtime.legacy.connect(to)
+                originals.connect(to)
             started, actions = self._router.connect(to, trio.current_time())
             runtime.act(actions)
             if not started:
@@ -152,8 +153,10 @@ class Application:
                     self._check_refusal(to, await waiter.get())
                     return
             finally:
+                if self._desk.wishes(to) == 1:
+                    known = self._router.cancel_connect(to)
                 # The router's own deadline for it may have come a moment earlier.
-                known = self._router.cancel_connect(to) or self._router.record_of(to) is not None
+                known = known or self._router.record_of(to) is not None
         if known:
             raise NegotiationFailed(f"{short(to)} is known, but neither side could dial the other")
         raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")

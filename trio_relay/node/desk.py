@@ -103,6 +103,10 @@ class Desk:
             if not self._wishes[peer]:
                 del self._wishes[peer]
 
+    def wishes(self, peer: NodeId) -> int:
+        """How many wait for a link with that peer."""
+        return len(self._wishes.get(peer, ()))
+
     @contextmanager
     def looking(self) -> Iterator[Waiter]:
         """Waits for the end of a lookup."""

@@ -108,7 +108,8 @@ class Node:
     async def deliver(self, to: NodeId, data: Data, timeout: float = 30) -> Receipt:
         """Sends a message and returns when it is in the receiver's mailbox, once.
 
-        It is sent again, over other paths, until it is acknowledged.
+        It is sent again, over other paths, until it is acknowledged; for at most 108 seconds after it first left,
+        whatever `timeout` is, because receivers know a copy again for 120.
 
         Raises:
             DeliveryError: not acknowledged within `timeout` seconds; its `outcome` says whether it can have arrived.

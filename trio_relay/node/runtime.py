@@ -15,8 +15,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 import trio
 
@@ -41,15 +41,15 @@ from ..overlay.actions import (
 from ..overlay.handshake import Proven
 from ..overlay.router import Router
 from ..transports.connection import Connection
-from ..wire.content import Data
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from .desk import Desk, Waiter
 from .link import Link
+from .originals import Originals
 from .services import Services
 from .values import LinkDown, LinkUp, Message, Receipt
 
-__all__ = ["Legacy", "Runtime"]
+__all__ = ["Runtime"]
 
 logger = logging.getLogger("trio_relay")
 
@@ -59,66 +59,6 @@ _LONE: Final = 8
 
 Inbound: TypeAlias = tuple[Link, Sequence[bytearray | str] | trio.Event]
 """What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
-
-
-class Legacy(Protocol):
-    """What the runtime needs of the gateway to original nodes."""
-
-    async def run(
-        self, connection: Connection, first: str | None, messages: Sequence[bytearray | str], *, dialled: bool
-    ) -> None:
-        """The life of a link with an original; `first` is its first message, None when it was not read yet."""
-        ...
-
-    def claims(self, to: NodeId) -> bool:
-        """Whether messages for that id go by the gateway."""
-        ...
-
-    def is_original(self, to: NodeId) -> bool:
-        """Whether there is a sign that the id is an original's."""
-        ...
-
-    def is_linked(self, to: NodeId) -> bool:
-        """Whether there is a direct link with that original."""
-        ...
-
-    def send(self, to: NodeId, data: Data) -> None:
-        """A message for such an id."""
-        ...
-
-    def carried(self, action: DeliverLegacy) -> None:
-        """An envelope that one of our nodes carried here."""
-        ...
-
-    def found(self, action: Found) -> None:
-        """A lookup of the gateway ended."""
-        ...
-
-    def tunnel(self, action: Tunnel) -> None:
-        """A frame of ours has no way in the overlay."""
-        ...
-
-    def connect(self, to: NodeId) -> None:
-        """The application wants a link with an original; `Desk.grant` follows."""
-        ...
-
-    def disconnect(self, to: NodeId) -> None:
-        """The application wants none."""
-        ...
-
-    def overlay_changed(self) -> None:
-        """A link of our own protocol came up."""
-        ...
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Its counters."""
-        ...
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """How full its tables are."""
-        ...
 
 
 class Runtime:
@@ -162,7 +102,7 @@ class Runtime:
         )
         self.links: Final = set[Link]()
         self.dial: Callable[[Dial], None] = lambda _: None
-        self.legacy: Legacy | None = None
+        self.legacy: Originals | None = None
         self.lonely = trio.Event()
         self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
         self._router_idle = False
@@ -191,7 +131,7 @@ class Runtime:
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
                 self.act(router.handle_timeout(trio.current_time()))
-                if not self.links:
+                if not len(router.table):
                     # What waited for the first link too long has made room.
                     self.desk.change()
             if handled == self.limits.inbound_batches:

@@ -17,7 +17,7 @@ _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 8.0
 _AFTER_HINT: Final = 0.25
 _RETRY_FOR: Final = 100.0
-"""The receiver knows a message again for 120 s; a copy sent later than this could come after that."""
+"""The receiver knows a message again for 120 s; a copy sent so long after the first could come after that."""
 _MAX_ATTEMPT: Final = 255
 
 
@@ -27,7 +27,7 @@ class Pending:
 
     Attributes:
         attempt: number of the newest attempt, -1 before the first.
-        retry_until: no attempt is made later, however late the deadline.
+        retry_until: no attempt is made later; known once the first attempt left.
         sent: when each attempt left us; absent for one that found no way.
         open: attempts that left and were not answered "busy" by the receiver: any of them may have arrived.
         last_answer: ``"unreachable"``, ``"busy"`` or nothing.
@@ -38,7 +38,7 @@ class Pending:
     flags: int
     deadline: float
     retry_at: float
-    retry_until: float
+    retry_until: float = float("inf")
     attempt: int = -1
     sent: dict[int, float] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
@@ -60,7 +60,7 @@ class Deliveries:
 
     def add(self, message_id: bytes, to: NodeId, payload: bytes, flags: int, deadline: float, now: float) -> None:
         """A new message; it is due at once."""
-        self._pending[message_id] = Pending(to, payload, flags, deadline, now, now + self._retry_for)
+        self._pending[message_id] = Pending(to, payload, flags, deadline, now)
         self.bytes += len(payload)
         heapq.heappush(self._timers, (now, message_id))
 
@@ -84,6 +84,9 @@ class Deliveries:
         """The newest attempt left this node, or found no way out of it."""
         pending.attempt = min(pending.attempt + 1, _MAX_ATTEMPT)
         if left:
+            if not pending.sent:
+                pending.retry_until = now + self._retry_for
+                pending.deadline = min(pending.deadline, pending.retry_until + _LAST_RETRY)
             pending.sent[pending.attempt] = now
             pending.open.add(pending.attempt)
         else:

@@ -107,7 +107,7 @@ class Forwarder:
 
     def _take(self, frame: bytearray, via: Neighbour) -> None:
         hop_limit, attempt, _, _, kind, flags, _, _, source, message_id = HEADER.unpack_from(frame)
-        if source != via.id and not via.trusted:
+        if source == self._state.own or (source != via.id and not via.trusted):
             self._state.counts["spoofed"] += 1
             return
         payload = bytes(frame[HEADER_LENGTH:])
@@ -121,7 +121,7 @@ class Forwarder:
             state.counts["link_local_for_another"] += 1
         elif not state.relaying:
             state.counts["not_a_relay"] += 1
-            self._report(message[start:end])
+            self._report(message[start:end], via)
         elif hop_limit == 0:
             state.counts["hop_limit"] += 1
         else:
@@ -152,7 +152,7 @@ class Forwarder:
             state.counts["detours"] += len(aside)
         if not aside or not hop_limit:
             state.counts["unreachable"] += 1
-            self._report(frame)
+            self._report(frame, via)
             return
         frame[0] = min(hop_limit, state.limits.hops) - 1
         for neighbour in aside:
@@ -165,13 +165,16 @@ class Forwarder:
         near = [n for n in near if n is not via and n.id != source]
         return near[skip : skip + count] or near[:count]
 
-    def _report(self, frame: bytearray) -> None:
-        """Tells the origin that its frame went no further."""
+    def _report(self, frame: bytearray, via: Neighbour) -> None:
+        """Tells the origin that its frame went no further; that may be ourselves, when it came back on a detour."""
         state = self._state
         _, attempt, _, _, kind, _, _, to, source, message_id = HEADER.unpack_from(frame)
         if kind not in (Kind.DATA, Kind.FIND, Kind.CONNECT):
             return
-        if not self._hints.take(state.now):
+        hint = to + bytes([attempt])
+        if source == state.own:
+            self._local(via, 0, 0, Kind.UNREACHABLE, 0, state.own, message_id, hint)
+        elif not self._hints.take(state.now):
             state.counts["hint_rate"] += 1
-            return
-        state.send(Kind.UNREACHABLE, NodeId(source), message_id, to + bytes([attempt]))
+        else:
+            state.send(Kind.UNREACHABLE, NodeId(source), message_id, hint)

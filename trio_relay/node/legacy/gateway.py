@@ -239,15 +239,11 @@ class Gateway:
     def carry_failed(self, to: NodeId, payload: bytes, now: float) -> list[GatewayAction]:
         """One of our nodes did not confirm what `SendCarried` gave it: it is avoided for a while, another is tried."""
         self.counts["legacy_carry_failed"] += 1
-        self._router.carry_failed(to, now)
         try:
             envelope = parse_carried_untrusted(payload)
         except RemoteProtocolError:
             return []
-        if envelope.to == to:
-            return []
-        own = envelope.source == self._own
-        return self._router.send(envelope, Origin(carrier=None if own else to, size=len(payload)), now)
+        return self._router.carry_failed(envelope, to, now)
 
     # Envelopes
 

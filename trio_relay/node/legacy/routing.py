@@ -5,7 +5,8 @@ Rules of this file:
 1. An id that is behind a link of ours gets its envelope there; an id of our own kind over the overlay; an original
    that is linked with other nodes of ours through one of those (its gateway); the rest as originals do it, to the two
    closest links that the envelope has not visited.
-2. One envelope in, at most three out, whatever happens; it never goes back where it came from or where it was.
+2. One envelope in, at most three out, whatever happens; it never goes back where it came from or where it was. For
+   each of our nodes that did not confirm one, the next is tried, four times in all.
 3. Our application's messages are plain text here, so they are flooded only after a lookup found no key for their
    target. Those of others are flooded at once and also carried when the lookup says where to.
 """
@@ -39,6 +40,7 @@ _WAYS: Final = 2048
 _WAY_FOR: Final = 600.0
 """How long it is remembered where an id was heard."""
 _FAILED_FOR: Final = 60.0
+_RETRIES: Final = 4
 _TALKERS: Final = 2048
 _TALKER_FOR: Final = 1800.0
 
@@ -66,12 +68,13 @@ class EnvelopeRouter:
         self._carriers: Final = BoundedMap[NodeId, NodeId](_WAYS, _WAY_FOR)
         self._heard: Final = BoundedMap[NodeId, LegacyLink](_WAYS, _WAY_FOR)
         self._failed: Final = BoundedMap[NodeId, bool](_WAYS, _FAILED_FOR)
+        self._tries: Final = BoundedMap[tuple[NodeId, bytes], int](_WAYS, _FAILED_FOR)
         self._talkers: Final = BoundedMap[NodeId, bool](_TALKERS, _TALKER_FOR)
 
     @property
     def remembered(self) -> int:
         """Ids of which something is remembered."""
-        known = len(self._carriers) + len(self._heard) + len(self._failed) + len(self._talkers)
+        known = len(self._carriers) + len(self._heard) + len(self._failed) + len(self._tries) + len(self._talkers)
         return known + self.waiting.unknown_ids
 
     # What is learned from envelopes that arrive
@@ -89,10 +92,6 @@ class EnvelopeRouter:
         says = envelope.body_type == "handshake-answer" and isinstance(data, dict) and data.get("wrtc") is True
         if says or envelope.body_type == "signal":
             self._talkers.set(source, True, now)
-
-    def carry_failed(self, node_id: NodeId, now: float) -> None:
-        """One of our nodes did not confirm what it was to carry."""
-        self._failed.set(node_id, True, now)
 
     def knows(self, node_id: NodeId, now: float) -> bool:
         """Whether there is a sign that the id is an original's."""
@@ -175,7 +174,26 @@ class EnvelopeRouter:
         gateways = self._gateways(envelope.to, envelope.path, origin, now)[:1]
         if gateways:
             return self._carry(gateways, envelope, origin, now)
-        return self._carry_blindly(envelope, origin, now)
+        carried = self._carry_blindly(envelope, origin, now)
+        self._counts["legacy_not_found"] += not carried
+        return carried
+
+    def carry_failed(self, envelope: Envelope, carrier: NodeId, now: float) -> list[GatewayAction]:
+        """One of our nodes did not confirm what it was to carry: it is avoided for a while, and another is tried."""
+        self._failed.set(carrier, True, now)
+        if envelope.to == carrier:
+            return []
+        key = envelope.source, envelope.nonce.encode()
+        tries = (self._tries.get(key, now) or 0) + 1
+        self._tries.set(key, tries, now)
+        if tries > _RETRIES:
+            self._counts["legacy_carry_given_up"] += 1
+            return []
+        origin = Origin() if envelope.source == self._own else Origin(carrier=carrier)
+        ways = self._gateways(envelope.to, envelope.path, origin, now) or self._blind_carriers(envelope, now)
+        if not ways or self._links.of(envelope.to) is not None or self._overlay.is_ours(envelope.to):
+            return self.send(envelope, origin, now)
+        return self._carry(ways[:1], envelope, origin, now)
 
     def tunnel(self, frame: bytes, to: NodeId, now: float) -> list[GatewayAction]:
         """Sends a frame of ours through originals."""
@@ -254,10 +272,13 @@ class EnvelopeRouter:
         """Nobody knows the target; originals link with those closest to them, so ask the closest that admits some."""
         if origin.carrier is not None:
             return []
-        excluded = {*envelope.path, envelope.to}
-        nodes = self._alive(self._overlay.legacy_nodes(), {*excluded}, now)
-        nodes.sort(key=lambda node_id: distance(node_id, envelope.to))
+        nodes = self._blind_carriers(envelope, now)
         return self._carry(nodes[: FAN_OUT if origin.own and not len(self._links) else 1], envelope, origin, now)
+
+    def _blind_carriers(self, envelope: Envelope, now: float) -> list[NodeId]:
+        """Nodes of ours that admit originals, the closest to the target first."""
+        nodes = self._alive(self._overlay.legacy_nodes(), {*envelope.path, envelope.to}, now)
+        return sorted(nodes, key=lambda node_id: distance(node_id, envelope.to))
 
     # Writing
 
@@ -291,5 +312,5 @@ class EnvelopeRouter:
 
     def expire(self, now: float) -> None:
         """Forgets what is old."""
-        for known in (self._carriers, self._heard, self._failed, self._talkers):
+        for known in (self._carriers, self._heard, self._failed, self._tries, self._talkers):
             known.expire(now)
