@@ -242,6 +242,21 @@ def test_relays_are_counted_apart() -> None:
     assert bench.router.admit(node_id(3), False, False, 0.0) is None
 
 
+def test_who_only_claims_to_relay_is_a_leaf_among_so_many() -> None:
+    bench = Bench(limits=Limits(leaves=2, relay_links=3))
+    liars: list[BenchLink] = []
+    for number in range(1, 50):
+        if bench.router.admit(node_id(number), False, True, 0.0) is None:
+            liars.append(bench.link(number, dialled=False))
+    table = bench.router.table
+    assert (table.leaf_count, table.relay_count) == (5, 0)
+    assert bench.count("full") == 44
+    assert bench.router.admit(node_id(101), False, False, 0.0) is not None
+    bench.router.probe_ended(liars[0].id, True, 0.0)
+    assert (table.leaf_count, table.relay_count) == (4, 1)
+    assert bench.router.admit(node_id(50), False, True, 0.0) is None
+
+
 def test_a_probe_and_a_second_link_are_let_in_even_when_full() -> None:
     bench = Bench(limits=Limits(leaves=1))
     bench.link(101, relay=False)

@@ -134,6 +134,15 @@ def test_a_peer_that_cannot_be_reached_is_tried_later_and_later_but_for_ever() -
     assert bench.count("dials_failed") == len(times)
 
 
+def test_after_thousands_of_failures_the_pause_is_still_a_minute() -> None:
+    bench = Bench(limits=Limits(dead_after=1e6))
+    bench.router.learn(join_records([record(1)]), 0, 0.0)
+    for _ in range(3000):
+        bench.router.dial_failed(node_id(1), 0.0)
+    assert not dialled(bench.advance(29.0))
+    assert node_id(1) in dialled(bench.advance(71.0))
+
+
 def test_one_that_fails_twice_makes_room_for_the_next_closest() -> None:
     bench = Bench(limits=MANY, relaying=False)
     numbers = by_distance(range(1, 40), bench.id)
@@ -152,6 +161,25 @@ def test_one_that_fails_twice_makes_room_for_the_next_closest() -> None:
 def test_a_leaf_has_no_relay_without_an_address() -> None:
     bench = Bench(limits=MANY)
     assert not dialled(teach(bench, [record(1, ()), record(2, relay=False)]))
+
+
+def test_an_address_that_is_no_url_takes_no_link_from_others() -> None:
+    bench = Bench(limits=MANY, relaying=False)
+    odd = [record(n, [text]) for n, text in enumerate(["nonsense", "http://[", "ws://", "wss://x:99999"], 1)]
+    honest = [record(n) for n in range(10, 30)]
+    actions = teach(bench, [*odd, *honest])
+    for _ in range(8):
+        for one in dialled(actions):
+            number = next((n for n in range(10, 30) if node_id(n) == one), None)
+            if number is None:
+                bench.router.dial_failed(one, bench.now)
+            else:
+                bench.link(number)
+        actions = bench.advance(2.0)
+    closest = by_distance(range(10, 30), bench.id)[:8]
+    assert all(bench.router.table.get(node_id(n)) is not None for n in closest)
+    assert bench.router.table.relay_count >= 10
+    assert all(bench.router.table.get(one.id) is None for one in odd)
 
 
 def test_the_records_that_a_full_relay_names_are_tried() -> None:

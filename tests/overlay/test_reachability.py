@@ -218,6 +218,16 @@ def test_trust_ends_after_two_failed_checks_and_comes_back() -> None:
     assert trusts(bench.router, link)
 
 
+def test_after_thousands_of_failed_checks_the_next_is_ten_minutes_later() -> None:
+    bench = Bench(limits=Limits(dead_after=1e6))
+    link = bench.link(1, dialled=False)
+    assert len(probes(bench.advance(0.1))) == 1
+    for _ in range(3000):
+        bench.router.probe_ended(link.id, False, bench.now)
+    assert not probes(bench.advance(449.0))
+    assert len(probes(bench.advance(302.0))) == 1
+
+
 def test_a_probe_of_somebody_else_proves_nothing() -> None:
     bench = Bench()
     link = bench.link(1, dialled=False)

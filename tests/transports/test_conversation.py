@@ -139,6 +139,29 @@ async def test_a_refused_head_request_gets_no_body(autojump_clock: MockClock) ->
         assert answer.endswith("\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    ("refused", "status"),
+    [
+        (b"garbage\r\n\r\n", 400),
+        (get("/hello", "content-length: x"), 400),
+        (get("h:80", method="CONNECT"), 400),
+        (get("/hello", "x-a: " + "a" * 17_000), 431),
+        (get("/hello", "content-length: 70000", method="POST") + bytes(70_000), 413),
+        (b"GET / HT", 408),
+    ],
+)
+async def test_a_refusal_after_a_head_request_has_its_body(
+    refused: bytes, status: int, autojump_clock: MockClock
+) -> None:
+    async with talking() as client:
+        first, second, body = (await client.ask(get("/hello", method="HEAD") + refused)).split("\r\n\r\n")
+        assert first.startswith("HTTP/1.1 200 ")
+        assert second.startswith(f"HTTP/1.1 {status} ")
+        assert "connection: close" in second.lower()
+        assert body
+        assert f"content-length: {len(body)}" in second.lower()
+
+
 async def test_connections_are_kept_alive_and_requests_may_be_pipelined() -> None:
     async with talking() as client:
         await client.stream.send_all(get("/hello?1") + get("/hello?2", method="POST"))

@@ -73,7 +73,7 @@ class Dialler:
                 runtime.counts["legacy_refused"] += 1
                 await connection.aclose(1002, "expected the subprotocol trio-relay.1")
                 return
-            await runtime.legacy.run(connection, None, (), dialled=False)
+            await runtime.legacy.run(connection, None, (), dialled=False, since=began)
             return
         try:
             with trio.fail_at(began + runtime.limits.handshake_timeout):

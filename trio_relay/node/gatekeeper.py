@@ -90,11 +90,13 @@ class Gatekeeper:
         messages: Sequence[bytearray | str],
         *,
         dialled: bool,
+        since: float | None = None,
         expected: NodeId | None = None,
     ) -> None:
         """The life of a connection with an original: its id, ours, then envelopes."""
+        since = trio.current_time() if since is None else since
         try:
-            with trio.fail_after(self._runtime.limits.handshake_timeout):
+            with trio.fail_at(since + self._runtime.limits.handshake_timeout):
                 peer, messages = await self._meet(connection, first, messages, expected)
         except EXPECTED as error:
             self._runtime.counts["handshakes_failed"] += 1

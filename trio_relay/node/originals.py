@@ -18,9 +18,20 @@ class Originals(Protocol):
     """What the runtime needs of the gateway to original nodes."""
 
     async def run(
-        self, connection: Connection, first: str | None, messages: Sequence[bytearray | str], *, dialled: bool
+        self,
+        connection: Connection,
+        first: str | None,
+        messages: Sequence[bytearray | str],
+        *,
+        dialled: bool,
+        since: float | None = None,
     ) -> None:
-        """The life of a link with an original; `first` is its first message, None when it was not read yet."""
+        """The life of a link with an original.
+
+        Args:
+            first: its first message, None when it was not read yet.
+            since: when the time of the handshake began, if not now.
+        """
         ...
 
     def claims(self, to: NodeId) -> bool:
