@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import stat
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_relay.identity import Identity, verify
+from trio_relay.identity import MAX_PASSPHRASE, Identity, PassphraseMissing, verify
 
 SEED = bytes(range(32))
 KEY = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
@@ -171,16 +172,16 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> Non
         b"\x00\xff" * 100,
         pem()[:60],
         pem().replace(b"PRIVATE", b"PUBLIC"),
-        pem(encryption=BestAvailableEncryption(b"secret")),
+        pem(encryption=BestAvailableEncryption(b"secret"))[:90],
         KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
         b"\n" * 65536 + pem(),
     ],
-    ids=["empty", "text", "binary", "cut", "label", "encrypted", "public", "der", "huge"],
+    ids=["empty", "text", "binary", "cut", "label", "encrypted and cut", "public", "der", "huge"],
 )
 def test_what_holds_no_private_key_is_refused(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path / "key.pem", data)
-    with pytest.raises(ValueError, match=r"key.pem: expected an unencrypted Ed25519 private key in PEM form$"):
+    with pytest.raises(ValueError, match=r"key.pem: expected an Ed25519 private key in PEM form$"):
         Identity.load(path)
 
 
@@ -209,3 +210,160 @@ def test_what_can_not_be_read(tmp_path: Path, name: str) -> None:
 def test_a_device_that_never_ends_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^/dev/zero: "):
         Identity.load("/dev/zero")
+
+
+# Passphrases
+
+PASSPHRASE = "open sesame"
+
+FROM_OPENSSL = b"""\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgJf+N/m0WUkwICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEED5iVAQGAVFZykonG395Y00EQK2z
+kvKAsptGjjNOav8xGm9mzR1sQe8vts64rABVUFU69L0c/9NQibGsXlPghRFwWKpp
+kExzyp/JjtU9CFRy88c=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+"""The key of `SEED`, by `openssl pkcs8 -topk8`."""
+FROM_OPENSSL_SCRYPT = b"""\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGTME8GCSqGSIb3DQEFDTBCMCEGCSsGAQQB2kcECzAUBAivS0l9w1ds/AICQAAC
+AQgCAQEwHQYJYIZIAWUDBAEqBBAFVQofG8Uj+NZeWBt1XUqKBEAYW7Sv/S9er+vR
+wF04reRvWWCc8bxqfkPWZn05/WCDYn2BntFPuF+zRG7rZDOigc5+w0wTJg7fAFQ/
+VMdvyvgF
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+"""The same with ``-scrypt``."""
+ALMOST = "181"
+"""A wrong passphrase that yields the right padding for `FROM_OPENSSL`, and no key."""
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """The error, and every one that it was raised from or meanwhile."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        last = waiting.pop()
+        if last is not None and last not in found:
+            found.append(last)
+            waiting += [last.__cause__, last.__context__]
+    return found
+
+
+def shown(error: BaseException) -> str:
+    """Everything that the chain of an error can show."""
+    return "\n".join(f"{one} {one!r} {one.args} {vars(one)} {one.__reduce__()!r}" for one in chain(error))
+
+
+@pytest.mark.parametrize("passphrase", [PASSPHRASE, b"\xff\x00\n", "grüße \udcff", "x" * MAX_PASSPHRASE])
+def test_save_and_load_with_a_passphrase(tmp_path: Path, passphrase: str | bytes) -> None:
+    identity, path = Identity.generate(), tmp_path / "key.pem"
+    identity.save(path, passphrase)
+    assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    loaded = Identity.load(path, passphrase)
+    assert (loaded.id, loaded.public_key) == (identity.id, identity.public_key)
+    assert verify(identity.public_key, loaded.sign(b"x"), b"x")
+
+
+def test_a_text_stands_for_its_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    Identity.from_seed(SEED).save(path, "grüße")
+    assert Identity.load(path, "grüße".encode()).id == Identity.from_seed(SEED).id
+
+
+def test_the_file_says_how_it_is_encrypted(tmp_path: Path) -> None:
+    """As the docstring of `save` does: PBES2, PBKDF2 with HMAC-SHA-256 and 2048 rounds, AES-256-CBC (RFC 8018)."""
+    path = tmp_path / "key.pem"
+    Identity.from_seed(SEED).save(path, PASSPHRASE)
+    body = b"".join(path.read_bytes().splitlines()[1:-1])
+    der = base64.b64decode(body)
+    pbes2, pbkdf2 = bytes.fromhex("2a864886f70d01050d"), bytes.fromhex("2a864886f70d01050c")
+    sha256, aes, rounds = bytes.fromhex("2a864886f70d0209"), bytes.fromhex("60864801650304012a"), b"\x02\x02\x08\x00"
+    assert [name for name in (pbes2, pbkdf2, sha256, aes, rounds) if name not in der] == []
+
+
+@pytest.mark.parametrize("data", [FROM_OPENSSL, FROM_OPENSSL_SCRYPT], ids=["pbkdf2", "scrypt"])
+def test_encrypted_keys_of_openssl_are_read(tmp_path: Path, data: bytes) -> None:
+    path = write(tmp_path / "key.pem", data)
+    assert Identity.load(path, PASSPHRASE).id == Identity.from_seed(SEED).id
+
+
+@pytest.mark.parametrize("passphrase", [None, "", b""])
+def test_an_encrypted_key_needs_a_passphrase(tmp_path: Path, passphrase: str | bytes | None) -> None:
+    path = write(tmp_path / "key.pem", FROM_OPENSSL)
+    with pytest.raises(
+        PassphraseMissing, match=r"key.pem: expected a passphrase for this encrypted private key, and got none$"
+    ):
+        Identity.load(path, passphrase)
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "data"),
+    [
+        ("hunter2", FROM_OPENSSL),
+        (PASSPHRASE.encode() + b"\n", FROM_OPENSSL),
+        (ALMOST, FROM_OPENSSL),
+        ("x" * (MAX_PASSPHRASE + 1), FROM_OPENSSL),
+        ("hunter2", FROM_OPENSSL_SCRYPT),
+        (PASSPHRASE, FROM_OPENSSL.replace(b"kvKAsptGjjNO", b"kvKAsptGjjNN")),
+    ],
+    ids=["wrong", "line end", "padding fits", "too long", "scrypt", "damaged"],
+)
+def test_a_wrong_passphrase(tmp_path: Path, passphrase: str | bytes, data: bytes) -> None:
+    path = write(tmp_path / "key.pem", data)
+    with pytest.raises(
+        ValueError,
+        match=r"key.pem: expected the passphrase of this encrypted private key, and got another, or the file is dam",
+    ) as caught:
+        Identity.load(path, passphrase)
+    text = passphrase if isinstance(passphrase, str) else passphrase.decode()
+    assert text not in shown(caught.value)
+    assert not isinstance(caught.value, PassphraseMissing)
+
+
+def test_a_key_that_is_not_encrypted_opens_with_any_passphrase(tmp_path: Path) -> None:
+    path = write(tmp_path / "key.pem", pem())
+    assert Identity.load(path, "not needed").id == Identity.from_seed(SEED).id
+
+
+def test_an_encrypted_key_of_another_kind(tmp_path: Path) -> None:
+    other = x25519.X25519PrivateKey.from_private_bytes(SEED)
+    path = write(tmp_path / "key.pem", pem(other, BestAvailableEncryption(b"hunter2")))
+    with pytest.raises(ValueError, match=r"key.pem: expected an Ed25519 private key, not X25519PrivateKey$"):
+        Identity.load(path, "hunter2")
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "message"),
+    [
+        ("", "expected a passphrase of 1 to 1023 bytes, not 0"),
+        (b"", "expected a passphrase of 1 to 1023 bytes, not 0"),
+        ("hunter2" * 200, "expected a passphrase of 1 to 1023 bytes, not 1400"),
+        ("hunter2\ud800", "expected a passphrase that UTF-8 can express"),
+    ],
+)
+def test_a_passphrase_that_can_not_be_used(tmp_path: Path, passphrase: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$") as caught:
+        Identity.from_seed(SEED).save(tmp_path / "key.pem", passphrase)
+    assert "hunter2" not in shown(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_passphrase_that_is_not_one(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^expected a passphrase as str or bytes, not int$"):
+        Identity.from_seed(SEED).save(tmp_path / "key.pem", 5)  # type: ignore[arg-type]
+
+
+def test_no_error_of_a_key_file_shows_the_key(tmp_path: Path) -> None:
+    """A file that almost is one, and a folder that can't be written."""
+    secret = pem().splitlines()[1].decode()
+    path = write(tmp_path / "key.pem", pem().replace(b"-----END", b"----END"))
+    with pytest.raises(ValueError, match="expected an Ed25519 private key in PEM form") as unread:
+        Identity.load(path)
+    with pytest.raises(OSError, match="missing") as unwritten:
+        Identity.from_seed(SEED).save(tmp_path / "missing" / "key.pem", "hunter2")
+    for error in (unread.value, unwritten.value):
+        assert secret not in shown(error)
+        assert "hunter2" not in shown(error)
+        assert SEED.hex() not in shown(error)

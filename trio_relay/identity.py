@@ -10,8 +10,11 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -21,10 +24,16 @@ from cryptography.hazmat.primitives.serialization import (
 from .wire.ids import NodeId
 from .wire.record import id_of_key
 
-__all__ = ["Identity", "verify"]
+__all__ = ["MAX_PASSPHRASE", "Identity", "PassphraseMissing", "verify"]
 
+MAX_PASSPHRASE: Final = 1023
+"""Bytes; OpenSSL takes no more."""
 _MAX_FILE: Final = 64 * 1024
-"""Bytes read of a key file; one in PEM form has about 120."""
+"""Bytes read of a key file; one in PEM form has about 120, an encrypted one 300."""
+
+
+class PassphraseMissing(ValueError):
+    """The private key in a file is encrypted, and no passphrase was given."""
 
 
 class Identity:
@@ -53,33 +62,52 @@ class Identity:
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Identity:
+    def load(cls, path: str | os.PathLike[str], passphrase: str | bytes | None = None) -> Identity:
         """Reads a PEM file (PKCS #8) that `save`, or OpenSSL, wrote.
+
+        Args:
+            passphrase: of an encrypted key; `str` stands for its UTF-8. For a key that is not encrypted it is not
+                needed and not looked at, as with `openssl` and `ssh-keygen`.
 
         Raises:
             OSError: the file can't be read.
-            ValueError: it holds no unencrypted Ed25519 private key, or others than its owner may read it.
+            ValueError: it holds no Ed25519 private key, or others than its owner may read it, or the passphrase does
+                not open it; a `PassphraseMissing` if there is none, or an empty one, and the key is encrypted.
         """
+        secret = None if passphrase is None else _secret(passphrase)
         with open(path, "rb") as file:
             if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise ValueError(f"{path}: others may read this private key; make it mode 0600")
             # A device never ends.
             data = file.read(_MAX_FILE)
-        try:
-            key = load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise ValueError(f"{path}: expected an unencrypted Ed25519 private key in PEM form") from error
+        key = _read_key(data, secret)
+        if key is None:
+            raise PassphraseMissing(f"{path}: expected a passphrase for this encrypted private key, and got none")
+        if isinstance(key, str):
+            raise ValueError(f"{path}: {key}")
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError(f"{path}: expected an Ed25519 private key, not {type(key).__name__}")
         return cls(key)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], passphrase: str | bytes | None = None) -> None:
         """Writes the private key as PEM, mode 0600, all of it or nothing (rename over the old file).
+
+        Args:
+            passphrase: encrypts it; `str` stands for its UTF-8. It should be long or random: the key is encrypted with
+                AES-256-CBC under PBKDF2 with HMAC-SHA-256 and OpenSSL's 2048 rounds (PBES2), which slow a guesser
+                little. What ``openssl pkcs8 -topk8 -scrypt`` makes of the file takes more, and `load` reads it.
 
         Raises:
             OSError: the file can't be written.
+            ValueError: the passphrase is empty or too long.
         """
-        pem = self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        encryption: KeySerializationEncryption = NoEncryption()
+        if passphrase is not None:
+            secret = _secret(passphrase)
+            if not 0 < len(secret) <= MAX_PASSPHRASE:
+                raise ValueError(f"expected a passphrase of 1 to {MAX_PASSPHRASE} bytes, not {len(secret)}")
+            encryption = BestAvailableEncryption(secret)
+        pem = self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
         target = Path(path)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
@@ -98,6 +126,42 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"<Identity {self.id.hex()}>"
+
+
+def _secret(passphrase: str | bytes) -> bytes:
+    if isinstance(passphrase, bytes):
+        return passphrase
+    if not isinstance(passphrase, str):
+        raise TypeError(f"expected a passphrase as str or bytes, not {type(passphrase).__name__}")
+    try:
+        # Bytes of a terminal that are not UTF-8 stay what they were.
+        return passphrase.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        pass
+    # Not while that error is handled: it holds the whole passphrase.
+    raise ValueError("expected a passphrase that UTF-8 can express")
+
+
+def _read_key(data: bytes, secret: bytes | None) -> PrivateKeyTypes | str | None:
+    """The key in PEM data; a text says what is wrong with them, None that they are encrypted and `secret` is empty.
+
+    It raises nothing, so that no error has one of the library's, which was near the passphrase, in its chain.
+    """
+    try:
+        return load_pem_private_key(data, password=None)
+    except (ValueError, UnsupportedAlgorithm):
+        return "expected an Ed25519 private key in PEM form"
+    except TypeError:  # it is encrypted
+        pass
+    if not secret:
+        return None
+    try:
+        return load_pem_private_key(data, password=secret)
+    except UnsupportedAlgorithm:
+        return "expected a private key encrypted in a way that OpenSSL supports"
+    except ValueError:
+        # A wrong passphrase opens one file in a few hundred, to what is no key.
+        return "expected the passphrase of this encrypted private key, and got another, or the file is damaged"
 
 
 def verify(public_key: bytes, signature: bytes, data: bytes) -> bool:

@@ -27,8 +27,10 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-async def run_command(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Runs a command to its end."""
+async def run_command(
+    *arguments: str, stdin: bytes = b"", start_new_session: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command to its end; in a session of its own it has no terminal."""
     with trio.fail_after(DEADLINE):
         return await trio.run_process(
             [*COMMAND, *arguments],
@@ -36,6 +38,7 @@ async def run_command(*arguments: str, stdin: bytes = b"") -> subprocess.Complet
             capture_stdout=True,
             capture_stderr=True,
             check=False,
+            start_new_session=start_new_session,
             env=environment(),
         )
 

@@ -92,7 +92,7 @@ def write_open(path: Path) -> None:
     [
         (lambda path: None, "can't read identity {}: No such file or directory"),
         (Path.mkdir, "can't read identity {}: Is a directory"),
-        (write_garbage, "{}: expected an unencrypted Ed25519 private key in PEM form"),
+        (write_garbage, "{}: expected an Ed25519 private key in PEM form"),
         (write_rsa, "{}: expected an Ed25519 private key, not RSAPrivateKey"),
         (write_open, "{}: others may read this private key; make it mode 0600"),
     ],

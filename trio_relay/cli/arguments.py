@@ -55,6 +55,7 @@ and again after a relay has gone. Exits with 0 when every message arrived.
 _KEYGEN: Final = """\
 Makes an identity: writes an Ed25519 private key to a file that only its owner can read,
 and prints the id that follows from it. Give the file to 'trio-relay node --identity'.
+With --passphrase it asks for one, twice, and the file is of no use to who does not know it.
 """
 
 
@@ -93,6 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
     key = add("keygen", "make an identity file", _KEYGEN)
     key.add_argument("file", metavar="FILE", help="where to write the private key (PEM, mode 0600)")
     key.add_argument("--force", action="store_true", help="overwrite an existing file")
+    protection = key.add_mutually_exclusive_group()
+    protection.add_argument(
+        "--passphrase", action="store_true", help="ask for a passphrase, and encrypt the key with it"
+    )
+    protection.add_argument("--passphrase-file", metavar="FILE", help="encrypt it with the first line of this file")
     return parser
 
 
@@ -137,6 +143,11 @@ def _add_common(parser: argparse.ArgumentParser, *, bootstrap_needed: bool) -> N
         help="ws:// or wss:// URL of a peer, repeatable; one finds the rest of the network",
     )
     parser.add_argument("--identity", metavar="FILE", help="private key made by keygen; default: a new one each time")
+    parser.add_argument(
+        "--passphrase-file",
+        metavar="FILE",
+        help="its first line opens an encrypted private key; without this option, the terminal is asked",
+    )
     parser.add_argument(
         "--ca", metavar="FILE", help="certificate authorities (PEM) to trust for wss instead of the system's"
     )

@@ -13,10 +13,10 @@ from typing import Final
 import trio
 
 from ..exceptions import DeliveryError, RelayError
-from ..identity import Identity
 from . import demo, keygen, node, send
 from .arguments import LISTEN_NOWHERE, make_parser
 from .options import NodeOptions, UsageError
+from .passphrase import load_identity
 from .tls import Certificate, client_context
 
 __all__ = ["main"]
@@ -84,7 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     code: int
     match options.command:
         case "keygen":
-            code = keygen.run(options.file, force=options.force)
+            code = keygen.run(
+                options.file, force=options.force, ask=options.passphrase, passphrase_file=options.passphrase_file
+            )
         case "demo":
             code = run(demo.run)
         case "send":
@@ -108,12 +110,14 @@ def _start_logging(verbose: bool) -> None:
 def _node_options(
     options: argparse.Namespace, listen: Sequence[str] = (), certificate: Certificate | None = None
 ) -> NodeOptions:
-    """Loads the files that the arguments name."""
+    """Loads the files that the arguments name; may ask for a passphrase."""
+    if options.identity is None and options.passphrase_file is not None:
+        raise UsageError("expected --identity beside --passphrase-file")
     return NodeOptions(
         listen=listen,
         bootstrap=options.bootstrap or (),
         advertise=getattr(options, "advertise", None),
-        identity=_identity(options.identity) if options.identity is not None else None,
+        identity=load_identity(options.identity, options.passphrase_file) if options.identity is not None else None,
         tls=certificate.context if certificate is not None else None,
         client_tls=client_context(options.ca) if options.ca is not None else None,
         legacy=options.legacy,
@@ -128,15 +132,6 @@ def _listen(addresses: Sequence[str] | None) -> Sequence[str]:
     if len(addresses) > 1:
         raise UsageError(f"expected --listen {LISTEN_NOWHERE} alone, not beside other addresses")
     return []
-
-
-def _identity(file: str) -> Identity:
-    try:
-        return Identity.load(file)
-    except OSError as error:
-        raise UsageError(f"can't read identity {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _certificate(options: argparse.Namespace) -> Certificate | None:
