@@ -29,6 +29,7 @@ from .exceptions import (
 )
 from .identity import Identity
 from .limits import Limits
+from .node.admit import Admit
 from .node.datagram import DatagramSocket, open_datagram_socket
 from .node.node import Node
 from .node.opening import open_node
@@ -37,6 +38,7 @@ from .wire.ids import NodeId, parse_node_id
 from .wire.record import PeerRecord
 
 __all__ = [
+    "Admit",
     "DatagramSocket",
     "DeliveryError",
     "Event",

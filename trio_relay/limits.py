@@ -105,6 +105,21 @@ class Limits:
     seen_for: float = 120.0
     """Longer than any retry of `deliver`."""
 
+    sessions: int = 4096
+    """Peers with end-to-end sessions, 3 KB each; one that is silent for a minute makes room for another."""
+    session_openings: int = 256
+    """Sessions that we are opening; one more is refused."""
+    half_open: int = 512
+    """Sessions that others are opening with us; of the link that has most of them, the oldest makes room."""
+    session_timeout: float = 10.0
+    """How long we try to open a session, and how long a message waits for one."""
+    session_lifetime: float = 600.0
+    """Age at which a session is replaced: who steals a node's memory reads no more than its last sessions."""
+    session_waiting: int = 1024
+    """Messages that wait for a session; those for one receiver a quarter at most."""
+    session_waiting_bytes: int = 4 * MIB
+    """Bytes of those messages."""
+
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import trio_relay.wire
 from trio_relay.exceptions import LocalProtocolError, RemoteProtocolError
-from trio_relay.wire import body, content, datagram, envelope, frame, hello, record, websocket_frames
+from trio_relay.wire import body, content, datagram, envelope, frame, hello, record, session, websocket_frames
 from trio_relay.wire import json as wire_json
 from trio_relay.wire.record import RecordKind
 from trio_relay.wire.websocket import Role, WebSocketCodec
@@ -79,6 +79,19 @@ def parse_refusal_untrusted(data: bytes) -> None:
     if parsed is not None:
         assert hello.parse_refusal_untrusted(parsed.to_bytes()) == parsed
         assert parsed.name
+
+
+def parse_session_message_untrusted(data: bytes) -> None:
+    parsed = session.parse_session_message_untrusted(data)
+    match parsed:
+        case session.Open():
+            assert session.build_open(parsed) == data
+        case session.Accept():
+            assert session.build_accept(parsed) == data
+        case session.Cookie():
+            assert session.build_cookie(parsed) == data
+        case session.Unknown():
+            assert session.build_unknown(parsed) == data
 
 
 def decode_content_untrusted(data: bytes) -> None:
@@ -169,7 +182,7 @@ TARGETS: Final[dict[str, Target]] = {
     for target in (
         *(parse_frames_untrusted, parse_record_untrusted, split_records_untrusted),
         *(parse_hello_untrusted, parse_reply_untrusted, parse_proof_untrusted, parse_refusal_untrusted),
-        *(decode_content_untrusted, decode_untrusted),
+        *(parse_session_message_untrusted, decode_content_untrusted, decode_untrusted),
         *(parse_id_frame_untrusted, parse_envelope_untrusted, parse_body_untrusted, parse_body_fields_untrusted),
         *(parse_hex_untrusted, parse_datagram_untrusted),
         *(check_head_untrusted, parse_length_untrusted, parse_close_untrusted, receive_data),
@@ -196,7 +209,7 @@ def strings(value: Any) -> Iterator[str]:
 def binary_seeds() -> list[bytes]:
     """Everything that is hexadecimal in the vectors of the binary protocol."""
     seeds = set()
-    for name in ("frames", "records", "hello", "handshake", "content"):
+    for name in ("frames", "records", "hello", "handshake", "session", "content"):
         for text in strings(vectors(name)):
             with contextlib.suppress(ValueError):
                 seeds.add(bytes.fromhex(text))

@@ -347,7 +347,7 @@ class TestRelaying:
             await everybody_hears_everybody(far, middle, one, two)
 
     async def test_new_old_new_without_addresses(self, originals: Originals) -> None:
-        """They cannot link with each other: what they say goes through the original, inside its envelopes."""
+        """They cannot link with each other: what they say goes through the original, inside its envelopes, sealed."""
         middle = await originals.start()
         async with open_ours(middle.url, listen=None) as one, open_ours(middle.url, listen=None) as two:
             await middle.wait_linked(one.id, two.id)
@@ -357,7 +357,7 @@ class TestRelaying:
             receipt = await one.deliver(two.id, b"confirmed", timeout=PATIENCE)
             assert receipt.rtt > 0
             message = await receive(two)
-            assert (message.data, message.sender, message.proven) == (b"confirmed", one.id, False)
+            assert (message.data, message.sender, message.proven) == (b"confirmed", one.id, True)
             assert set(one.links) == {middle.id}
 
     async def test_new_old_new_with_addresses(self, originals: Originals) -> None:

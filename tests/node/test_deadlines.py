@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -37,7 +38,7 @@ async def accepted(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Run
     """A running peer, and a connection that it has just accepted."""
     async with open_services() as services:
         transport = WebSocketTransport(LIMITS)
-        runtime = Runtime(identity("acceptor"), LIMITS, services, legacy=False, admits=lambda _: True)
+        runtime = Runtime(identity("acceptor"), LIMITS, services, Counter[str](), legacy=False)
         services.start_soon(runtime.route)
         table = RouteTable([Route("/", upgrade=Dialler(runtime, transport).accept)])
         server = HttpServer(table, limits=LIMITS, admission=transport.admission, tls=tls)

@@ -46,13 +46,14 @@ async def test_leaf_that_speaks_in_the_name_of_another() -> None:
 
 
 async def test_frame_without_hops_left() -> None:
-    async with open_node() as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
+    async with open_node(sealed=False) as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
         await peer.send(peer.frame(pair.receiver.id, hop_limit=0))
         await peer.ping(relay.id)
         assert count(relay, "hop_limit") == 1
         await peer.send(peer.frame(relay.id, hop_limit=0))
         # For the relay itself no hop is needed.
-        assert (await relay.receive()).sender == peer.id
+        with trio.fail_after(5):
+            assert (await relay.receive()).sender == peer.id
         await pair.more()
 
 
@@ -64,10 +65,11 @@ async def test_frame_longer_than_its_message() -> None:
 
 
 async def test_half_a_header_after_a_whole_frame() -> None:
-    async with open_node() as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
+    async with open_node(sealed=False) as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
         await peer.send(peer.frame(relay.id) + bytes(HEADER_LENGTH - 1))
         await expect_cut_off(relay, peer)
-        assert (await relay.receive()).sender == peer.id
+        with trio.fail_after(5):
+            assert (await relay.receive()).sender == peer.id
         await pair.more()
 
 
@@ -76,6 +78,19 @@ async def test_message_larger_than_a_link_carries() -> None:
         frame = peer.frame(relay.id, bytes(60_000))
         await peer.send(frame * 3)
         assert await expect_cut_off(relay, peer) == 1009
+        await pair.more()
+
+
+async def test_plain_text_is_not_taken() -> None:
+    """A peer that has proven its id must still prove each message, and may not confirm in plain text either."""
+    async with open_node() as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
+        kinds = Kind.DATA, Kind.ACK, Kind.BUSY, Kind.REFUSED
+        await peer.send(*[peer.frame(to, kind=kind) for to in (relay.id, pair.receiver.id) for kind in kinds])
+        await peer.ping(relay.id)
+        assert count(relay, "unsealed") == 4
+        await until(lambda: count(pair.receiver, "unsealed") == 4)
+        assert relay.statistics().sizes["mailbox_messages"] == 0
+        assert peer.id in relay.links
         await pair.more()
 
 
@@ -96,7 +111,7 @@ async def test_unknown_version() -> None:
 
 
 async def test_unknown_kinds_flags_and_contents_are_counted() -> None:
-    async with open_node() as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
+    async with open_node(sealed=False) as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
         await peer.send(
             peer.frame(relay.id, kind=63),
             peer.frame(relay.id, kind=200),
@@ -236,7 +251,7 @@ async def test_peer_that_reads_nothing() -> None:
     async with (
         open_node(limits=limits) as relay,
         honest_pair(relay.urls) as pair,
-        open_node(None, relay.urls) as sender,
+        open_node(None, relay.urls, sealed=False) as sender,
         open_raw_peer(relay.urls[0]) as deaf,
     ):
         await until(lambda: relays_of(sender))
@@ -260,7 +275,7 @@ async def test_peer_that_reads_nothing() -> None:
 async def test_end_waits_for_a_neighbour_that_does_not_read_only_so_long() -> None:
     limits = Limits(close_timeout=0.2)
     async with AsyncExitStack() as later:
-        async with open_node(limits=limits) as node:
+        async with open_node(limits=limits, sealed=False) as node:
             deaf = await later.enter_async_context(open_raw_peer(node.urls[0]))
             while not node.statistics().backlog:
                 node.send_nowait(deaf.id, bytes(60_000))
@@ -299,7 +314,7 @@ async def test_flooder_harms_only_itself(size: int) -> None:
         open_node() as relay,
         open_raw_peer(relay.urls[0]) as slow,
         open_raw_peer(relay.urls[0]) as flooder,
-        open_node(None, relay.urls) as honest,
+        open_node(None, relay.urls, sealed=False) as honest,
         trio.open_nursery() as nursery,
     ):
         await until(lambda: relays_of(honest) and {slow.id, flooder.id} <= set(relay.links))
@@ -321,7 +336,11 @@ async def test_flooder_harms_only_itself(size: int) -> None:
 
 async def test_flood_of_the_mailbox_is_counted() -> None:
     limits = Limits(mailbox_messages=100)
-    async with open_node(limits=limits) as relay, honest_pair(relay.urls) as pair, open_raw_peer(relay.urls[0]) as peer:
+    async with (
+        open_node(limits=limits, sealed=False) as relay,
+        honest_pair(relay.urls) as pair,
+        open_raw_peer(relay.urls[0]) as peer,
+    ):
         await peer.send(*[peer.frame(relay.id, message_id=n.to_bytes(8, "big")) for n in range(1000)])
         await peer.ping(relay.id)
         assert count(relay, "mailbox_full") == 900
@@ -330,7 +349,7 @@ async def test_flood_of_the_mailbox_is_counted() -> None:
 
 
 async def test_repeated_message_is_delivered_once() -> None:
-    async with open_node() as relay, open_raw_peer(relay.urls[0]) as peer:
+    async with open_node(sealed=False) as relay, open_raw_peer(relay.urls[0]) as peer:
         await peer.send(*[peer.frame(relay.id, message_id=MESSAGE_ID)] * 5)
         await peer.ping(relay.id)
         assert count(relay, "duplicates") == 4

@@ -16,10 +16,10 @@ from trio_relay import (
     LinkDown,
     LinkUp,
     NegotiationFailed,
-    NoAcknowledgement,
     Node,
     NodeId,
     PeerUnreachable,
+    SessionTimeout,
     open_node,
 )
 from trio_relay.testing import MemoryNetwork
@@ -347,7 +347,7 @@ async def test_only_the_admitted_may_send(autojump_clock: MockClock, as_function
             await until(lambda: relays_of(careful))
             await friend.deliver(careful.id, "hello")
             await stranger.send(careful.id, "let me in")
-            with pytest.raises(NoAcknowledgement):
+            with pytest.raises(SessionTimeout):
                 await stranger.deliver(careful.id, "please", timeout=3)
             assert count(careful, "not_admitted") >= 3
             assert await take(careful, 1) == ["hello"]

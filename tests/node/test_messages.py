@@ -17,12 +17,13 @@ from trio_relay import (
     NodeId,
     PayloadTooLarge,
     PeerUnreachable,
+    SessionTimeout,
     open_node,
 )
 from trio_relay.testing import MemoryNetwork
 from trio_relay.wire.content import Data
 
-from .support import UNKNOWN, count, identity, open_town, take, until, url
+from .support import UNKNOWN, count, identity, open_town, relays_of, take, until, url
 
 EVERY_KIND: list[Data] = [
     b"",
@@ -44,9 +45,9 @@ async def test_leaves_exchange_messages_through_a_relay_that_they_share(autojump
         alice, bob = town.leaves
         assert bob.id not in alice.links
         await alice.send(bob.id, b"hello")
-        assert await bob.receive() == Message(b"hello", alice.id, proven=False)
+        assert await bob.receive() == Message(b"hello", alice.id, proven=True)
         await bob.send(alice.id, "hello yourself")
-        assert await alice.receive() == Message("hello yourself", bob.id, proven=False)
+        assert await alice.receive() == Message("hello yourself", bob.id, proven=True)
 
 
 async def test_neighbour_is_a_proven_sender(autojump_clock: MockClock) -> None:
@@ -189,19 +190,46 @@ async def test_message_without_a_way_is_counted(autojump_clock: MockClock) -> No
         await leaf.wait_linked()
         await until(lambda: leaf.id in one.links)
         await one.send(UNKNOWN, b"the only link leads to a leaf")
+        assert one.statistics().sizes["session_waiting"] == 1
+        await trio.sleep(Limits().session_timeout + 0.1)
+        assert count(one, "session_waiting_expired") == 1
+        assert one.statistics().sizes["session_waiting"] == 0
+
+
+async def test_plain_message_without_a_way_is_counted(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    async with (
+        open_node("a", network=network, sealed=False) as one,
+        open_node(None, [url("a")], network=network) as leaf,
+    ):
+        await leaf.wait_linked()
+        await until(lambda: leaf.id in one.links)
+        await one.send(UNKNOWN, b"the only link leads to a leaf")
         assert count(one, "no_way") == 1
 
 
 # Confirmation
 
 
-async def test_unknown_peer_is_unreachable_and_the_outcome_is_unknown(autojump_clock: MockClock) -> None:
+async def test_unknown_peer_is_unreachable_and_nothing_was_delivered(autojump_clock: MockClock) -> None:
+    """Relays say that there is no way, and prove nothing; but without a session nothing has left."""
     async with open_town(2, 1) as town:
         with pytest.raises(PeerUnreachable) as caught:
             await town.leaves[0].deliver(UNKNOWN, 1, timeout=5)
-        # Relays said so, and relays prove nothing.
-        assert caught.value.outcome == "unknown"
+        assert caught.value.outcome == "not_delivered"
         assert count(town.leaves[0], "unreachable_hints") > 0
+
+
+async def test_peer_that_is_gone_is_unreachable_and_the_outcome_is_unknown(autojump_clock: MockClock) -> None:
+    """The relays that say so may as well have passed the message on."""
+    async with open_town(2, 1) as town:
+        (alice,) = town.leaves
+        async with open_node(None, [url("r0")], network=town.network) as bob:
+            await until(lambda: relays_of(bob))
+            await alice.deliver(bob.id, 1)
+        with pytest.raises(PeerUnreachable) as caught:
+            await alice.deliver(bob.id, 2, timeout=5)
+        assert caught.value.outcome == "unknown"
 
 
 async def test_without_any_link_nothing_is_delivered_and_that_is_certain(autojump_clock: MockClock) -> None:
@@ -232,11 +260,22 @@ async def test_delivery_begins_before_the_first_link(autojump_clock: MockClock) 
 async def test_receiver_that_went_silent_does_not_acknowledge(autojump_clock: MockClock) -> None:
     async with open_town(1, 2) as town:
         alice, bob = town.leaves
+        await alice.deliver(bob.id, 0)
         town.network.partition(["host-2"])
         with pytest.raises(NoAcknowledgement) as caught:
             await alice.deliver(bob.id, 1, timeout=4)
         assert caught.value.outcome == "unknown"
         assert count(alice, "retries") >= 2
+
+
+async def test_receiver_that_never_answered_got_nothing(autojump_clock: MockClock) -> None:
+    async with open_town(1, 2) as town:
+        alice, bob = town.leaves
+        town.network.partition(["host-2"])
+        with pytest.raises(SessionTimeout) as caught:
+            await alice.deliver(bob.id, 1, timeout=4)
+        assert caught.value.outcome == "not_delivered"
+        assert count(alice, "retries") == 0
 
 
 async def test_delivery_that_the_caller_gave_up_leaves_nothing_behind(autojump_clock: MockClock) -> None:

@@ -50,7 +50,11 @@ async def test_frames_are_not_overtaken_by_the_end_of_their_link(
     end: Callable[[RawPeer], Awaitable[int | None]], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = LateRouter(monkeypatch)
-    async with open_node(limits=LIMITS) as node, node.events() as events, open_stranger(node.urls[0]) as peer:
+    async with (
+        open_node(limits=LIMITS, sealed=False) as node,
+        node.events() as events,
+        open_stranger(node.urls[0]) as peer,
+    ):
         await peer.prove(authority(node.urls[0]))
         await until(lambda: peer.id in node.links)
         payloads = [b"%7d" % number + bytes(SIZE) for number in range(FRAMES)]

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_relay import Limits, LinkDown, LinkUp, Node, open_node
 from trio_relay.testing import MemoryNetwork
 
-from .support import UNKNOWN, count, open_town, relays_of, until, url
+from .support import UNKNOWN, count, open_town, relays_of, take, until, url
 
 
 async def test_neighbours_are_told(autojump_clock: MockClock) -> None:
@@ -47,12 +47,15 @@ async def test_relay_that_ends_passes_on_what_it_has(autojump_clock: MockClock) 
         async with open_node("hub", network=network) as hub:
             await until(lambda: relays_of(alice) and relays_of(bob) and relays_of(carol), seconds=30)
             for sender in (alice, carol):
+                # Once there is a session, all that is sent leaves at once.
+                await sender.deliver(bob.id, "first")
+            for sender in (alice, carol):
                 for _ in range(14):
                     sender.send_nowait(bob.id, bytes(30_000))
             await until(lambda: not alice.statistics().backlog and not carol.statistics().backlog)
             assert hub.statistics().backlog > 100_000
         with trio.fail_after(5):
-            assert [(await bob.receive()).data for _ in range(28)] == [bytes(30_000)] * 28
+            assert [(await bob.receive()).data for _ in range(30)] == ["first"] * 2 + [bytes(30_000)] * 28
 
 
 async def test_pending_calls_are_told(autojump_clock: MockClock) -> None:
@@ -148,11 +151,34 @@ async def test_cancelled_block_says_goodbye(autojump_clock: MockClock) -> None:
                 scope.cancel()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
-        assert (await hub.receive()).data == "last words"
+        assert await take(hub, 1) == ["last words"]
         assert [await anext(events), await anext(events)] == [
             LinkUp(leaf.id, "memory"),
             LinkDown(leaf.id, "shutdown"),
         ]
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_end_waits_for_a_session_only_with_who_may_answer(autojump_clock: MockClock, reachable: bool) -> None:
+    """And what is left then is counted."""
+    limits = Limits()
+    async with open_town(1, 1, limits=limits) as town:
+        (silent,) = town.leaves
+        async with open_node(None, [url("r0")], network=town.network) as node:
+            await until(lambda: relays_of(node))
+            town.network.partition(["host-1"])
+            await node.send(silent.id if reachable else UNKNOWN, "nobody hears this")
+            await trio.sleep(0.1)
+            began = trio.current_time()
+        waited = trio.current_time() - began
+        assert (limits.close_timeout <= waited < limits.close_timeout + 0.1) if reachable else waited < 0.1
+        assert count(node, "session_waiting_closed") == 1
+
+
+async def test_what_waits_for_a_link_at_the_end_is_counted(autojump_clock: MockClock) -> None:
+    async with open_node(None, network=MemoryNetwork()) as node:
+        node.send_nowait(UNKNOWN, 1)
+    assert count(node, "unlinked_closed") == 1
 
 
 async def test_node_alone_ends_at_once(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from trio_relay.limits import Limits
 from trio_relay.overlay.actions import Action, LinkHandle, Transmit
+from trio_relay.overlay.admission import Admission
 from trio_relay.overlay.router import Router
 from trio_relay.overlay.state import State
 from trio_relay.overlay.table import Neighbour
@@ -134,7 +135,7 @@ class Bench:
             now=0.0,
             wall_offset=WALL,
             limits=self.limits,
-            admits=admits,
+            admission=Admission(admits, admits),
             legacy=legacy,
         )
         self.id = self.router.record.id

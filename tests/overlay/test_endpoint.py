@@ -45,7 +45,7 @@ def test_the_acknowledgement_leaves_when_the_message_is_in_the_mailbox(bench: Be
     actions = bench.receive(link, frame)
     assert bench.router.sizes()["mailbox_messages"] == 1
     [ack] = sent(actions, kind=Kind.ACK)
-    assert (ack.to, ack.message_id, ack.attempt, ack.payload) == (link.id, frame.message_id, 2, bytes([13]))
+    assert (ack.to, ack.message_id, ack.attempt, ack.payload) == (link.id, frame.message_id, 2, bytes([13, 2]))
 
 
 def test_a_duplicate_is_acknowledged_again_and_not_delivered_again(bench: Bench, link: BenchLink) -> None:
@@ -137,7 +137,7 @@ def test_a_confirmed_message_ends_with_round_trip_and_hops(bench: Bench, link: B
     [frame] = sent(actions, link)
     assert (frame.to, frame.flags, frame.attempt, frame.detours, frame.hop_limit) == (node_id(50), CONFIRM, 0, 2, 16)
     bench.now = 0.5
-    answer = bench.frame(link, Kind.ACK, source=node_id(50), message_id=message_id, payload=bytes([14]))
+    answer = bench.frame(link, Kind.ACK, source=node_id(50), message_id=message_id, payload=bytes([14, 0]))
     [done] = of(bench.receive(link, answer), Acknowledged)
     assert (done.message_id, done.rtt, done.hops) == (message_id, 0.5, 3)
     assert bench.router.pending_deliveries == (0, 0)

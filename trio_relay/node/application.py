@@ -12,7 +12,7 @@ import trio
 from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
 from ..overlay.actions import Found, LinkRefused
 from ..transports.admission import TransportStatistics
-from ..wire.content import Data, decode_content_untrusted
+from ..wire.content import decode_content_untrusted
 from ..wire.hello import Refusal
 from ..wire.ids import NodeId, short
 from ..wire.record import PeerRecord
@@ -46,10 +46,10 @@ class Application:
                 await self.lookup(to)
         return originals.is_original(to)
 
-    def send(self, to: NodeId, payload: bytes, data: Data) -> None:
-        """Sends a datagram; `payload` is the content of `data`."""
+    def send(self, to: NodeId, payload: bytes, *, sealed: bool) -> None:
+        """Sends a datagram; `sealed`: not to an original, whatever is known of the id."""
         runtime = self._runtime
-        originals = self._originals_for(to)
+        originals = None if sealed else self._originals_for(to)
         if originals is not None:
             # A copy: it may wait for a lookup while the application goes on with its own.
             originals.send(to, decode_content_untrusted(payload))
@@ -61,8 +61,8 @@ class Application:
         legacy = self._runtime.legacy
         return legacy if legacy is not None and legacy.claims(to) else None
 
-    def _first_link(self, to: NodeId) -> Link | None:
-        originals = self._originals_for(to)
+    def _first_link(self, to: NodeId, sealed: bool) -> Link | None:
+        originals = None if sealed else self._originals_for(to)
         if originals is not None:
             return originals.first_link(to)
         neighbour = self._router.first_hop(to)
@@ -71,22 +71,22 @@ class Application:
         assert isinstance(neighbour.link, Link)
         return neighbour.link
 
-    def has_room(self, to: NodeId) -> bool:
-        """Whether a message can be sent without waiting."""
+    def has_room(self, to: NodeId, size: int, *, sealed: bool) -> bool:
+        """Whether a message of so many bytes can be sent without waiting."""
         if to == self._runtime.identity.id:
             return True
-        originals = self._originals_for(to)
+        originals = None if sealed else self._originals_for(to)
         if originals is not None and not originals.has_room(to):
             return False
-        link = self._first_link(to)
+        link = self._first_link(to, sealed)
         if link is not None:
-            return not link.high
+            return not link.high and self._router.has_session_room(to, size)
         return self._runtime.link_count > 0 or self._router.has_unlinked_room
 
-    async def wait_room(self, to: NodeId) -> None:
+    async def wait_room(self, to: NodeId, size: int, *, sealed: bool) -> None:
         """Waits until a message can be sent; raises if the node is closing."""
-        while not self.has_room(to):
-            link = self._first_link(to)
+        while not self.has_room(to, size, sealed=sealed):
+            link = self._first_link(to, sealed)
             if link is None or not link.high:
                 await self._desk.wait_change()
             else:

@@ -77,7 +77,7 @@ class Gatekeeper:
             now=trio.current_time(),
             overlay=self._overlay,
             url=lambda: next(iter(runtime.router.record.urls), None),
-            admits=runtime.admits,
+            admission=runtime.admission,
         )
         self._timer = trio.CancelScope()
 

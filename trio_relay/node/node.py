@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..exceptions import HandshakeError, NoAcknowledgement, PayloadTooLarge
+from ..exceptions import HandshakeError, LocalProtocolError, NoAcknowledgement, PayloadTooLarge
 from ..transports.attached import AttachedConnection
 from ..wire.content import Data, encode_content
 from ..wire.ids import NodeId, as_node_id, short
@@ -64,40 +64,44 @@ class Node:
 
     # Sending
 
-    async def send(self, to: NodeId, data: Data) -> None:
+    async def send(self, to: NodeId, data: Data, *, sealed: bool = False) -> None:
         """Sends a message: at most once, unordered, no confirmation.
 
         Waits only for local room: while the first link's backlog is more than half full, or while the queue of
-        messages that wait for the first link is full.
+        messages that wait for the first link, or for a session with the peer, is full.
 
         Args:
             to: any peer of the overlay.
             data: `bytes`, or any JSON value.
+            sealed: never in plain text. Messages between peers with keys are always sealed; original nodes, to whom
+                a node with ``legacy=True`` sends, can not.
 
         Raises:
             PayloadTooLarge: more than `Limits.payload` bytes.
-            LocalProtocolError: neither bytes nor a JSON value.
+            LocalProtocolError: neither bytes nor a JSON value, or `sealed` by a node that was opened without sealing.
             trio.ClosedResourceError: the node was closed.
         """
-        payload = self._payload(to, data)
+        payload = self._payload(to, data, sealed)
         await trio.lowlevel.checkpoint()
-        await self._application.wait_room(to)
-        self._application.send(to, payload, data)
+        await self._application.wait_room(to, len(payload), sealed=sealed)
+        self._application.send(to, payload, sealed=sealed)
 
-    def send_nowait(self, to: NodeId, data: Data) -> None:
+    def send_nowait(self, to: NodeId, data: Data, *, sealed: bool = False) -> None:
         """The same without waiting.
 
         Raises:
             trio.WouldBlock: there is no local room now.
         """
-        payload = self._payload(to, data)
-        if not self._application.has_room(to):
+        payload = self._payload(to, data, sealed)
+        if not self._application.has_room(to, len(payload), sealed=sealed):
             raise trio.WouldBlock
-        self._application.send(to, payload, data)
+        self._application.send(to, payload, sealed=sealed)
 
-    def _payload(self, to: NodeId, data: Data) -> bytes:
+    def _payload(self, to: NodeId, data: Data, sealed: bool) -> bytes:
         as_node_id(to)
         self._runtime.desk.check_open()
+        if sealed and not self._runtime.router.seals:
+            raise LocalProtocolError("expected a node that seals, but this one was opened with sealed=False")
         payload = encode_content(data)
         if len(payload) - 1 > self._runtime.limits.payload:
             raise PayloadTooLarge(
@@ -105,7 +109,7 @@ class Node:
             )
         return payload
 
-    async def deliver(self, to: NodeId, data: Data, timeout: float = 30) -> Receipt:
+    async def deliver(self, to: NodeId, data: Data, timeout: float = 30, *, sealed: bool = False) -> Receipt:
         """Sends a message and returns when it is in the receiver's mailbox, once.
 
         It is sent again, over other paths, until it is acknowledged; for at most 108 seconds after it first left,
@@ -113,18 +117,19 @@ class Node:
 
         Raises:
             DeliveryError: not acknowledged within `timeout` seconds; its `outcome` says whether it can have arrived.
-                `PeerUnreachable`: no way was found; `MailboxFull`: the receiver had no room; `NoAcknowledgement`: no
-                answer, or `to` is an original node: those confirm nothing.
+                `PeerUnreachable`: no way was found; `SessionTimeout`: the receiver did not answer to the opening of a
+                session; `MailboxFull`: it had no room; `NoAcknowledgement`: no answer, or `to` is an original node
+                (those confirm nothing) and `sealed` is false.
             PayloadTooLarge: more than `Limits.payload` bytes.
-            LocalProtocolError: neither bytes nor a JSON value.
+            LocalProtocolError: neither bytes nor a JSON value, or `sealed` by a node that was opened without sealing.
             trio.ClosedResourceError: the node was closed; the outcome is unknown.
         """
-        payload = self._payload(to, data)
+        payload = self._payload(to, data, sealed)
         await trio.lowlevel.checkpoint()
         deadline = trio.current_time() + timeout
         with trio.move_on_at(deadline):
-            if await self._application.is_original(to):
-                self._application.send(to, payload, data)
+            if not sealed and await self._application.is_original(to):
+                self._application.send(to, payload, sealed=False)
                 raise NoAcknowledgement(f"{short(to)} is an original node; those do not acknowledge")
         return await self._application.deliver(to, payload, max(deadline - trio.current_time(), 0.0))
 

@@ -20,7 +20,9 @@ class RouterView:
         self._router: Final = runtime.router
 
     def is_ours(self, node_id: NodeId) -> bool:
-        return node_id == self._own or self.linked(node_id) or self._router.record_of(node_id) is not None
+        router = self._router
+        known = self.linked(node_id) or router.has_session(node_id) or router.record_of(node_id) is not None
+        return known or node_id == self._own
 
     def reaches(self, node_id: NodeId) -> bool:
         return self._router.first_hop(node_id) is not None

@@ -34,12 +34,15 @@ from ..overlay.actions import (
     Found,
     Linked,
     LinkRefused,
+    SessionReady,
     Transmit,
     Tunnel,
     Unlinked,
 )
+from ..overlay.admission import EVERYBODY, Admission
 from ..overlay.handshake import Proven
 from ..overlay.router import Router
+from ..overlay.session.sessions import Sealing
 from ..transports.connection import Connection
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
@@ -66,7 +69,7 @@ class Runtime:
 
     Attributes:
         desk: what the application waits for.
-        admits: whether an id may link with us and send to us.
+        admission: who may link with us, and send to our application.
         dial: carries out a `Dial`; does not wait. Set by the dialler.
         legacy: the gateway to original nodes, None when they are not admitted.
         lonely: set, and replaced, when the last relay is gone.
@@ -77,15 +80,16 @@ class Runtime:
         identity: Identity,
         limits: Limits,
         services: Services,
-        *,
+        counts: Counter[str],
         legacy: bool,
-        admits: Callable[[NodeId], bool],
+        admission: Admission = EVERYBODY,
+        sealing: Sealing | None = None,
     ) -> None:
         self.identity: Final = identity
         self.limits: Final = limits
         self.services: Final = services
-        self.counts: Final = Counter[str]()
-        self.admits: Final = admits
+        self.counts: Final = counts
+        self.admission: Final = admission
         self.desk: Final = Desk(limits)
         self.router: Final = Router(
             identity.id,
@@ -98,7 +102,8 @@ class Runtime:
             wall_offset=time.time() - trio.current_time(),
             limits=limits,
             legacy=legacy,
-            admits=admits,
+            admission=admission,
+            sealing=sealing,
         )
         self.links: Final = set[Link]()
         self.dial: Callable[[Dial], None] = lambda _: None
@@ -131,9 +136,8 @@ class Runtime:
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
                 self.act(router.handle_timeout(trio.current_time()))
-                if not len(router.table):
-                    # What waited for the first link too long has made room.
-                    self.desk.change()
+                # What waited too long for a link or a session has made room.
+                self.desk.change()
             if handled == self.limits.inbound_batches:
                 await trio.lowlevel.checkpoint()
 
@@ -184,6 +188,8 @@ class Runtime:
                 self.desk.change()
             case LinkRefused():
                 self.desk.grant(action.id, action)
+            case SessionReady():
+                self.desk.change()
             case Found(query=Waiter() as waiter):
                 waiter.put(action)
             case Found() if self.legacy is not None:

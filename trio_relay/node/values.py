@@ -20,8 +20,8 @@ class Message:
     Attributes:
         data: `bytes` as they were sent, or a JSON value.
         sender: the id it came from.
-        proven: whether the sender has proven that id to us: it came over the sender's own link. What relays
-            brought, and what an original node sent, is not proven.
+        proven: whether the sender has proven that id to us: the message was sealed end to end. What an original node
+            sent is not proven. Between nodes opened with ``sealed=False``: it came over the sender's own link.
     """
 
     data: Data

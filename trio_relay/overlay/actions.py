@@ -22,6 +22,7 @@ __all__ = [
     "LinkHandle",
     "LinkRefused",
     "Linked",
+    "SessionReady",
     "Transmit",
     "Tunnel",
     "Unlinked",
@@ -155,6 +156,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionReady:
+    """Messages for that peer can be sealed now; those that waited for it have left."""
+
+    id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRefused:
     """The other side answered that it will not dial us."""
 
@@ -174,5 +182,6 @@ Action: TypeAlias = (
     | Failed
     | Found
     | LinkRefused
+    | SessionReady
     | Tunnel
 )

@@ -12,8 +12,10 @@ from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.record import join_records, split_records_untrusted
 from .actions import Found, LinkRefused
+from .admission import Admission
 from .discovery import INTERNAL, Discovery
 from .membership import Membership
+from .session.sessions import Sessions
 from .state import State
 from .table import Neighbour
 
@@ -42,10 +44,19 @@ class _Wish:
 class Connecting:
     """Wishes for direct links, by id; the number of wishes is bounded by `Limits.lookups`."""
 
-    def __init__(self, state: State, discovery: Discovery, membership: Membership) -> None:
+    def __init__(
+        self,
+        state: State,
+        discovery: Discovery,
+        membership: Membership,
+        admission: Admission,
+        sessions: Sessions | None,
+    ) -> None:
         self._state: Final = state
+        self._sessions: Final = sessions
         self._discovery: Final = discovery
         self._membership: Final = membership
+        self._admission: Final = admission
         self._wishes: dict[NodeId, _Wish] = {}
         self._dial_backs: Final = TokenBucket(_DIAL_BACKS_PER_SECOND, _DIAL_BACKS_BURST, state.now)
 
@@ -110,7 +121,8 @@ class Connecting:
         state = self._state
         if state.advertised and not wish.asked:
             record = join_records([state.record])
-            wish.asked = state.send(Kind.CONNECT, node_id, state.token(), record)
+            sender = state.send if self._sessions is None else self._sessions.post
+            wish.asked = sender(Kind.CONNECT, node_id, state.token(), record)
 
     def handle_timeout(self) -> None:
         """Tries again what did not work yet, and forgets what is past its deadline."""
@@ -131,17 +143,23 @@ class Connecting:
     # Frames
 
     def receive_connect(self, via: Neighbour, source: NodeId, message_id: bytes, payload: bytes) -> None:
-        """Somebody asks us to dial it: done if its record allows, else refused with the reason."""
+        """Somebody asks us to dial it: done if its record allows, else refused with the reason; a stranger, who did not
+        seal it, gets no answer."""
         state = self._state
         reason = self._refusal(via, source, payload)
         if reason is not None:
             state.counts["connect_requests_refused"] += 1
-            state.send(Kind.REFUSED, source, message_id, bytes([reason]))
+            if self._sessions is None:
+                state.send(Kind.REFUSED, source, message_id, bytes([reason]))
+            elif self._sessions.knows(source):
+                self._sessions.send(Kind.REFUSED, source, message_id, bytes([reason]))
 
     def _refusal(self, via: Neighbour, source: NodeId, payload: bytes) -> Reason | None:
         state = self._state
         if state.table.get(source) is not None or self._membership.dialling(source):
             return None
+        if not self._admission.links(source):
+            return Reason.NOT_ADMITTED
         if self._membership.is_refused(source):
             return Reason.DISCONNECTED
         try:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..exceptions import DeliveryError, MailboxFull, NoAcknowledgement, Outcome, PeerUnreachable
+from ..exceptions import DeliveryError, MailboxFull, NoAcknowledgement, Outcome, PeerUnreachable, SessionTimeout
 from ..wire.ids import NodeId, short
 from .actions import Acknowledged
+from .session.sessions import Sealed
 
 __all__ = ["Deliveries", "Pending"]
 
@@ -30,7 +31,8 @@ class Pending:
         retry_until: no attempt is made later; known once the first attempt left.
         sent: when each attempt left us; absent for one that found no way.
         open: attempts that left and were not answered "busy" by the receiver: any of them may have arrived.
-        last_answer: ``"unreachable"``, ``"busy"`` or nothing.
+        sealed: how each attempt was sealed.
+        last_answer: ``"unreachable"``, ``"busy"``, ``"no session"`` or nothing.
     """
 
     to: NodeId
@@ -44,6 +46,7 @@ class Pending:
     open: set[int] = field(default_factory=set)
     last_answer: str = ""
     hints: int = 0
+    sealed: dict[int, Sealed] = field(default_factory=dict)
 
 
 class Deliveries:
@@ -83,6 +86,8 @@ class Deliveries:
     def attempted(self, message_id: bytes, pending: Pending, left: bool, now: float) -> None:
         """The newest attempt left this node, or found no way out of it."""
         pending.attempt = min(pending.attempt + 1, _MAX_ATTEMPT)
+        if pending.last_answer == "no session":
+            pending.last_answer = ""
         if left:
             if not pending.sent:
                 pending.retry_until = now + self._retry_for
@@ -93,14 +98,25 @@ class Deliveries:
             pending.last_answer = "unreachable"
         self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY))
 
+    def waits(self, message_id: bytes, pending: Pending, now: float) -> None:
+        """There is no session with the receiver yet; `hurry` says when there is."""
+        pending.last_answer = "no session"
+        self._schedule(message_id, pending, now + _FIRST_RETRY)
+
     def _schedule(self, message_id: bytes, pending: Pending, at: float) -> None:
         pending.retry_at = at = at if at < pending.retry_until else float("inf")
         heapq.heappush(self._timers, (min(at, pending.deadline), message_id))
 
-    def hurry(self, now: float) -> None:
-        """There is a way now: what has not left this node yet is due at once."""
+    def hurry(self, now: float, to: NodeId | None = None, *, lost: bool = False) -> None:
+        """There is a way now, to everybody or to one: what has not left this node yet is due at once.
+
+        Args:
+            lost: what left may not have been understood, so that it is due as well.
+        """
         for message_id, pending in self._pending.items():
-            if not pending.sent and pending.retry_at > now:
+            if to not in (None, pending.to) or pending.retry_at <= now:
+                continue
+            if lost or not pending.sent or pending.last_answer == "no session":
                 self._schedule(message_id, pending, now)
 
     def next_deadline(self) -> float:
@@ -126,6 +142,8 @@ class Deliveries:
         if pending is None or pending.to != source or attempt not in pending.open:
             return False
         pending.open.discard(attempt)
+        if attempt in pending.sealed:
+            pending.sealed[attempt].refused = True
         pending.last_answer = "busy"
         self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY) / 2)
         return True
@@ -143,8 +161,8 @@ class Deliveries:
         return True
 
     @staticmethod
-    def error(pending: Pending) -> DeliveryError:
-        """What to raise for a message that was given up.
+    def error(pending: Pending, *, unreachable: bool = False) -> DeliveryError:
+        """What to raise for a message that was given up; `unreachable`: no way was found to open a session.
 
         The outcome is ``not_delivered`` only when no attempt can have arrived: none left this node, or the receiver
         itself refused each. A relay's word that it had no way does not count as proof.
@@ -153,6 +171,8 @@ class Deliveries:
         name = short(pending.to)
         if pending.last_answer == "busy":
             return MailboxFull(f"the mailbox of {name} is full", outcome)
-        if pending.last_answer == "unreachable":
+        if pending.last_answer == "no session" and not pending.sent and not unreachable:
+            return SessionTimeout(f"{name} did not answer to the opening of a session", outcome)
+        if pending.last_answer == "unreachable" or unreachable:
             return PeerUnreachable(f"no way to {name} was found in {pending.attempt + 1} attempts", outcome)
         return NoAcknowledgement(f"{name} did not acknowledge {pending.attempt + 1} attempts", outcome)

@@ -10,7 +10,6 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +18,11 @@ from ..wire.content import Data, decode_content_untrusted
 from ..wire.frame import Flag, Kind
 from ..wire.ids import NodeId
 from .actions import Acknowledged, Deliver, DeliverLegacy, Failed
-from .deliveries import Deliveries
+from .admission import Admission
+from .deliveries import Deliveries, Pending
 from .seen import SeenMessages
+from .session.session import Arrival
+from .session.sessions import Sessions
 from .state import State
 from .table import Neighbour
 
@@ -44,12 +46,18 @@ class _Unlinked:
 
 
 class Endpoint:
-    """This node as sender and receiver of DATA, ACK, BUSY and UNREACHABLE frames."""
+    """This node as sender and receiver of DATA, ACK, BUSY and UNREACHABLE frames.
 
-    def __init__(self, state: State, admits: Callable[[NodeId], bool]) -> None:
+    Args:
+        admission: who may send to our application, and make us carry originals' messages.
+        sessions: seals what leaves; without it, everything is plain.
+    """
+
+    def __init__(self, state: State, admission: Admission, sessions: Sessions | None) -> None:
         limits = state.limits
         self._state: Final = state
-        self._admits: Final = admits
+        self._admission: Final = admission
+        self._sessions: Final = sessions
         self._seen: Final = SeenMessages(limits.seen_messages, limits.seen_messages_per_sender, limits.seen_for)
         self._seen_confirmed: Final = SeenMessages(
             limits.seen_messages, limits.seen_messages_per_sender, limits.seen_for
@@ -79,7 +87,7 @@ class Endpoint:
         message_id = state.token()
         state.counts["messages_sent"] += 1
         if to == state.own:
-            self._accept(to, message_id, payload, flags, None)
+            self._accept(to, message_id, payload, flags, None, proven=True)
         elif len(state.table) or state.tunnels:
             self._send_now(to, message_id, payload, flags)
         elif self.has_unlinked_room:
@@ -89,7 +97,8 @@ class Endpoint:
             state.counts["unlinked_full"] += 1
 
     def _send_now(self, to: NodeId, message_id: bytes, payload: bytes, flags: int) -> None:
-        if not self._state.send(Kind.DATA, to, message_id, payload, flags=flags):
+        sender = self._state.send if self._sessions is None else self._sessions.post
+        if not sender(Kind.DATA, to, message_id, payload, flags=flags):
             self._state.counts["no_way"] += 1
 
     def deliver(self, to: NodeId, payload: bytes, timeout: float, flags: int = 0) -> bytes:
@@ -99,7 +108,7 @@ class Endpoint:
         state.counts["messages_sent"] += 1
         flags |= Flag.CONFIRM
         if to == state.own:
-            if not self._accept(to, message_id, payload, flags, None):
+            if not self._accept(to, message_id, payload, flags, None, proven=True):
                 state.do(Failed(message_id, MailboxFull("this node's own mailbox is full", "not_delivered")))
             return message_id
         self.deliveries.add(message_id, to, payload, flags, state.now + timeout, state.now)
@@ -121,21 +130,47 @@ class Endpoint:
         self.deliveries.hurry(self._state.now)
         self.send_due()
 
+    def close(self) -> None:
+        """The node ends: nobody will take a message any more, and nothing waits for a link."""
+        self.closed = True
+        self._state.counts["unlinked_closed"] += len(self._unlinked)
+        self._unlinked.clear()
+
+    def session_ready(self, peer: NodeId, lost: bool) -> None:
+        """Messages for that peer can be sealed now; `lost`: those that left before may not have been understood."""
+        self.deliveries.hurry(self._state.now, peer, lost=lost)
+        self.send_due()
+
     def send_due(self) -> None:
         """Sends what is due for its first attempt or the next, and gives up what is past its deadline."""
-        state, deliveries = self._state, self.deliveries
+        state, sessions, deliveries = self._state, self._sessions, self.deliveries
         for message_id, pending in deliveries.due(state.now):
             if pending.deadline <= state.now:
                 deliveries.remove(message_id)
                 state.counts["deliveries_failed"] += 1
-                state.do(Failed(message_id, deliveries.error(pending)))
+                unreachable = sessions is not None and not pending.sent and sessions.is_unreachable(pending.to)
+                state.do(Failed(message_id, deliveries.error(pending, unreachable=unreachable)))
                 continue
-            attempt = pending.attempt + 1
-            state.counts["retries"] += attempt > 0
-            left = state.send(
-                Kind.DATA, pending.to, message_id, pending.payload, flags=pending.flags, attempt=min(attempt, 255)
-            )
-            deliveries.attempted(message_id, pending, left, state.now)
+            attempt = min(pending.attempt + 1, 255)
+            left = self._send_attempt(message_id, pending, attempt)
+            if left is None:
+                deliveries.waits(message_id, pending, state.now)
+            else:
+                state.counts["retries"] += attempt > 0
+                deliveries.attempted(message_id, pending, left, state.now)
+
+    def _send_attempt(self, message_id: bytes, pending: Pending, attempt: int) -> bool | None:
+        """Sends one more copy; None while there is no session."""
+        to, payload, flags = pending.to, pending.payload, pending.flags
+        if self._sessions is None:
+            return self._state.send(Kind.DATA, to, message_id, payload, flags=flags, attempt=attempt)
+        before, since = pending.sealed.values(), min(pending.sent.values(), default=self._state.now)
+        left, sealed = self._sessions.send_copy(
+            to, message_id, payload, flags=flags, attempt=attempt, before=before, since=since
+        )
+        if sealed is not None:
+            pending.sealed[attempt] = sealed
+        return left
 
     def handle_timeout(self) -> None:
         """Does what is due now."""
@@ -163,21 +198,44 @@ class Endpoint:
         source: NodeId,
         message_id: bytes,
         payload: bytes,
-    ) -> None:
-        """A message for our application."""
+        *,
+        proven: bool,
+        arrival: Arrival = Arrival.NEW,
+    ) -> bool:
+        """A message for our application; False if there was no room and it may come again.
+
+        Args:
+            proven: `source` did send it.
+            arrival: a copy is answered again, but not delivered.
+        """
         state = self._state
         if self.closed:
             state.counts["closing"] += 1
         elif flags & ~_KNOWN_FLAGS:
             state.counts["unknown_flags"] += 1
-        elif not self._admits(source):
+        elif not (self._admission.either(source) if flags & Flag.LEGACY else self._admission.messages(source)):
             state.counts["not_admitted"] += 1
-        elif self._accept(source, message_id, payload, flags, via) and flags & Flag.CONFIRM:
-            state.send(Kind.ACK, source, message_id, bytes([hop_limit]), attempt=attempt)
+        elif arrival is not Arrival.NEW and not self._seen_confirmed.seen(source, message_id, state.now):
+            if arrival is Arrival.REFUSED:
+                self._answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
+            else:
+                state.counts["seal_replayed"] += 1
+        elif self._accept(source, message_id, payload, flags, via, proven=proven):
+            if flags & Flag.CONFIRM:
+                self._answer(Kind.ACK, source, message_id, bytes([hop_limit, attempt]), attempt, via)
         elif flags & Flag.CONFIRM and self.mailbox_full(len(payload)):
-            state.send(Kind.BUSY, source, message_id, b"", attempt=attempt)
+            self._answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
+            return False
+        return True
 
-    def _accept(self, source: NodeId, message_id: bytes, payload: bytes, flags: int, via: Neighbour | None) -> bool:
+    def _answer(self, kind: Kind, to: NodeId, message_id: bytes, payload: bytes, attempt: int, back: Neighbour) -> None:
+        sender = self._state.send if self._sessions is None else self._sessions.send
+        if not sender(kind, to, message_id, payload, attempt=attempt, back=back):
+            self._state.counts["no_way"] += 1
+
+    def _accept(
+        self, source: NodeId, message_id: bytes, payload: bytes, flags: int, via: Neighbour | None, *, proven: bool
+    ) -> bool:
         """Puts a message into the mailbox; whether it is there now (or was before). `via` is None for our own."""
         state = self._state
         if flags & Flag.LEGACY and not state.legacy:
@@ -200,7 +258,7 @@ class Endpoint:
             state.counts["bad_content"] += 1
             return False
         seen.add(source, message_id, state.now)
-        self._put(data, source, len(payload), via is None or via.id == source)
+        self._put(data, source, len(payload), proven)
         if via is None and flags & Flag.CONFIRM:
             state.do(Acknowledged(message_id, 0.0, 0))
         return True
@@ -233,19 +291,21 @@ class Endpoint:
         self.mailbox_messages -= 1
         self.mailbox_bytes -= size
 
-    def receive_answer(self, kind: int, source: NodeId, attempt: int, message_id: bytes, payload: bytes) -> None:
+    def receive_answer(self, kind: int, source: NodeId, message_id: bytes, payload: bytes) -> None:
         """ACK, BUSY or UNREACHABLE; what answers nothing of ours is counted."""
         state = self._state
-        if kind == Kind.ACK:
-            hops = max(1, state.limits.hops - payload[0] + 1) if payload else 1
-            done = self.deliveries.acknowledged(message_id, source, attempt, hops, state.now)
+        if kind == Kind.ACK and len(payload) == 2:
+            hops = max(1, state.limits.hops - payload[0] + 1)
+            done = self.deliveries.acknowledged(message_id, source, payload[1], hops, state.now)
             if done is not None:
                 state.counts["acknowledged"] += 1
                 state.do(done)
                 return
-        elif kind == Kind.BUSY:
-            if self.deliveries.busy(message_id, source, attempt, state.now):
+        elif kind == Kind.BUSY and len(payload) == 1:
+            if self.deliveries.busy(message_id, source, payload[0], state.now):
                 return
+        elif kind != Kind.UNREACHABLE:
+            pass
         elif len(payload) == 21 and self.deliveries.unreachable(message_id, payload[:20], payload[20], state.now):
             state.counts["unreachable_hints"] += 1
             return

@@ -169,7 +169,7 @@ class Forwarder:
         """Tells the origin that its frame went no further; that may be ourselves, when it came back on a detour."""
         state = self._state
         _, attempt, _, _, kind, _, _, to, source, message_id = HEADER.unpack_from(frame)
-        if kind not in (Kind.DATA, Kind.FIND, Kind.CONNECT):
+        if kind not in (Kind.DATA, Kind.FIND, Kind.CONNECT, Kind.SESSION):
             return
         hint = to + bytes([attempt])
         if source == state.own:

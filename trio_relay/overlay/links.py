@@ -12,7 +12,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +20,7 @@ from ..wire.hello import Reason, Refusal
 from ..wire.ids import NodeId
 from ..wire.record import join_records
 from .actions import CloseLink, Linked, LinkHandle, Unlinked
+from .admission import Admission
 from .liveness import Liveness
 from .membership import Membership
 from .reachability import Reachability
@@ -52,13 +52,13 @@ class Links:
         reachability: Reachability,
         membership: Membership,
         liveness: Liveness,
-        admits: Callable[[NodeId], bool],
+        admission: Admission,
     ) -> None:
         self._state: Final = state
         self._reachability: Final = reachability
         self._membership: Final = membership
         self._liveness: Final = liveness
-        self._admits: Final = admits
+        self._admission: Final = admission
         self._by_link: dict[LinkHandle, Neighbour] = {}
         self._spares: dict[NodeId, _Spare] = {}
         self._leaving: dict[LinkHandle, float] = {}
@@ -76,7 +76,7 @@ class Links:
         """Whether a proven dialler may link with us: None, or the reason and, when full, relays to try instead."""
         state = self._state
         table, limits = state.table, state.limits
-        if not self._admits(node_id):
+        if not self._admission.links(node_id):
             return Reason.NOT_ADMITTED, b""
         if probe or table.get(node_id) is not None:
             return None

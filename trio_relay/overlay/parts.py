@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from ..exceptions import RemoteProtocolError
-from ..wire.frame import Kind
+from ..wire.frame import Flag, Kind
 from ..wire.hello import Reason
-from ..wire.ids import NodeId
-from .actions import Action
+from ..wire.ids import ID_LENGTH, NodeId
+from .actions import Action, SessionReady
+from .admission import Admission
 from .connecting import Connecting
 from .discovery import Discovery
 from .endpoint import Endpoint
@@ -18,26 +18,33 @@ from .links import Links
 from .liveness import Liveness
 from .membership import Membership
 from .reachability import Reachability
+from .session.session import Arrival
+from .session.sessions import Sealing, Sessions
 from .state import State
 from .table import Neighbour
 
 __all__ = ["Parts"]
 
 _EXPIRE_EVERY: Final = 10.0
+_SEALING: Final = int(Flag.SEALED | Flag.OPENING)
+_SEALED: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED})
+"""What travels in sessions, and only there between nodes that seal; but for the CONNECT with which nodes that know each
+other by original nodes only introduce themselves."""
 
 
 class Parts:
     """The parts share one `State`; each knows only those that it needs, so what else one's doing means for another
     is said here."""
 
-    def __init__(self, state: State, admits: Callable[[NodeId], bool]) -> None:
+    def __init__(self, state: State, admission: Admission, sealing: Sealing | None) -> None:
         self.state: Final = state
+        self.sessions: Final = None if sealing is None else Sessions(state, sealing, admission)
         self.reachability: Final = Reachability(state)
-        self.endpoint: Final = Endpoint(state, admits)
+        self.endpoint: Final = Endpoint(state, admission, self.sessions)
         self.discovery: Final = Discovery(state)
         self.membership: Final = Membership(state)
-        self.links: Final = Links(state, self.reachability, self.membership, Liveness(state), admits)
-        self.connecting: Final = Connecting(state, self.discovery, self.membership)
+        self.links: Final = Links(state, self.reachability, self.membership, Liveness(state), admission)
+        self.connecting: Final = Connecting(state, self.discovery, self.membership, admission, self.sessions)
         self.forwarder: Final = Forwarder(state, self.receive)
         self._outside: Final = Neighbour(state.own, None, state.now)
         self._expire_at = state.now + _EXPIRE_EVERY
@@ -57,6 +64,7 @@ class Parts:
             "mailbox_bytes": self.endpoint.mailbox_bytes,
             "unlinked": self.endpoint.unlinked_count,
             "pending_deliveries": len(self.endpoint.deliveries),
+            **(self.sessions.sizes() if self.sessions is not None else {}),
         }
 
     # Frames
@@ -79,14 +87,57 @@ class Parts:
         payload: bytes,
     ) -> None:
         """A frame addressed to us."""
-        if kind == Kind.DATA:
-            self.endpoint.receive_data(via, hop_limit, attempt, flags, source, message_id, payload)
+        sessions = self.sessions
+        if flags & Flag.SEALED and sessions is not None:
+            self._receive_sealed(sessions, via, hop_limit, attempt, kind, flags, source, message_id, payload)
+        elif sessions is not None and kind in _SEALED and not (kind == Kind.CONNECT and via is self._outside):
+            self.state.counts["unsealed"] += 1
+        elif kind == Kind.DATA:
+            proven = sessions is None and source == via.id
+            self.endpoint.receive_data(via, hop_limit, attempt, flags, source, message_id, payload, proven=proven)
+        else:
+            self._receive_control(via, attempt, kind, source, message_id, payload)
+
+    def _receive_sealed(
+        self,
+        sessions: Sessions,
+        via: Neighbour,
+        hop_limit: int,
+        attempt: int,
+        kind: int,
+        flags: int,
+        source: NodeId,
+        message_id: bytes,
+        sealed: bytes,
+    ) -> None:
+        opened = sessions.unseal(via, attempt, kind, flags, source, message_id, sealed)
+        if opened is None:
             return
+        payload, arrival = opened
+        flags &= ~_SEALING
+        if kind == Kind.DATA and (arrival is Arrival.NEW or flags & Flag.CONFIRM):
+            if not self.endpoint.receive_data(
+                via, hop_limit, attempt, flags, source, message_id, payload, proven=True, arrival=arrival
+            ):
+                sessions.refuse(sealed)
+        elif arrival is not Arrival.NEW:
+            self.state.counts["seal_replayed"] += 1
+        elif kind in _SEALED:
+            self._receive_control(via, attempt, kind, source, message_id, payload)
+        elif kind != Kind.SESSION:
+            self.state.counts["unknown_kind"] += 1
+
+    def _receive_control(
+        self, via: Neighbour, attempt: int, kind: int, source: NodeId, message_id: bytes, payload: bytes
+    ) -> None:
+        """Any frame but DATA."""
         self._deadline = None
-        if kind == Kind.UNREACHABLE and self.discovery.query_failed(message_id):
-            return
-        if kind in (Kind.ACK, Kind.BUSY, Kind.UNREACHABLE):
-            self.endpoint.receive_answer(kind, source, attempt, message_id, payload)
+        if kind in (Kind.ACK, Kind.BUSY):
+            self.endpoint.receive_answer(kind, source, message_id, payload)
+        elif kind == Kind.SESSION and self.sessions is not None:
+            self.sessions.receive(via, attempt, source, message_id, payload)
+        elif kind == Kind.UNREACHABLE:
+            self._receive_unreachable(source, message_id, payload)
         elif kind == Kind.FIND:
             self.discovery.receive_find(via, source, message_id, payload)
         elif kind == Kind.FOUND:
@@ -101,6 +152,14 @@ class Parts:
             self.links.receive(via, kind, message_id, payload)
         else:
             self.state.counts["unknown_kind"] += 1
+
+    def _receive_unreachable(self, source: NodeId, message_id: bytes, payload: bytes) -> None:
+        """A relay's hint: about a question, the opening of a session, or a message."""
+        if self.discovery.query_failed(message_id):
+            return
+        if self.sessions is not None and self.sessions.unreachable(message_id, payload[:ID_LENGTH]):
+            return
+        self.endpoint.receive_answer(Kind.UNREACHABLE, source, message_id, payload)
 
     def broken(self, via: Neighbour, error: RemoteProtocolError) -> None:
         """A neighbour broke the protocol: it is closed, and only it."""
@@ -127,12 +186,16 @@ class Parts:
                 self.connecting.next_deadline(),
                 self._expire_at,
             )
+            if self.sessions is not None:
+                self._deadline = min(self._deadline, self.sessions.next_deadline())
         return self._deadline
 
     def handle_timeout(self) -> None:
         """Every part does what is due."""
         state = self.state
         self.links.handle_timeout()
+        if self.sessions is not None:
+            self.sessions.handle_timeout()
         self.endpoint.handle_timeout()
         self.discovery.handle_timeout()
         for neighbour in self.membership.handle_timeout():
@@ -162,4 +225,9 @@ class Parts:
             for found in discovery.found:
                 self.connecting.found(found)
             discovery.found.clear()
+        if self.sessions is not None and self.sessions.has_ready:
+            self._deadline = None
+            for peer, lost in self.sessions.take_ready():
+                self.endpoint.session_ready(peer, lost)
+                state.do(SessionReady(peer))
         return state.drain()

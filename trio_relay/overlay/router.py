@@ -21,7 +21,9 @@ from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.record import PeerRecord, Sign, Verify
 from .actions import Action, LinkHandle
+from .admission import EVERYBODY, Admission
 from .parts import Parts
+from .session.sessions import Sealing
 from .state import State
 from .table import Neighbour, RoutingTable
 
@@ -42,7 +44,8 @@ class Router:
         token: 8 unpredictable bytes per call, for message ids.
         wall_offset: Unix time minus `now`.
         legacy: whether our record says that we admit original peer-relay nodes.
-        admits: whether an id may link with us and send to us.
+        admission: who may link with us, and send to our application.
+        sealing: how messages are sealed; None: they are plain, and `proven` only over their sender's own link.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class Router:
         wall_offset: float,
         limits: Limits,
         legacy: bool = False,
-        admits: Callable[[NodeId], bool] = lambda _: True,
+        admission: Admission = EVERYBODY,
+        sealing: Sealing | None = None,
     ) -> None:
         self._state: Final = State(
             own,
@@ -72,7 +76,7 @@ class Router:
             wall_offset=wall_offset,
             legacy=legacy,
         )
-        self._parts: Final = Parts(self._state, admits)
+        self._parts: Final = Parts(self._state, admission, sealing)
 
     # What callers may read
 
@@ -113,6 +117,24 @@ class Router:
     def has_unlinked_room(self) -> bool:
         """Whether `send` may keep one more message for the first link."""
         return self._parts.endpoint.has_unlinked_room
+
+    def has_session_room(self, to: NodeId, size: int) -> bool:
+        """Whether a message of so many bytes can be sealed at once, or may wait for a session."""
+        return self._parts.sessions is None or self._parts.sessions.has_room(to, size)
+
+    def has_session(self, peer: NodeId) -> bool:
+        """Whether that id proved to us that it has a key, and the session is not forgotten."""
+        return self._parts.sessions is not None and self._parts.sessions.knows(peer)
+
+    @property
+    def seals(self) -> bool:
+        """Whether messages leave sealed."""
+        return self._parts.sessions is not None
+
+    @property
+    def awaits_sessions(self) -> bool:
+        """Whether a message waits for a session with a peer to whom there seems to be a way."""
+        return self._parts.sessions is not None and self._parts.sessions.awaited
 
     @property
     def pending_deliveries(self) -> tuple[int, int]:
@@ -187,6 +209,8 @@ class Router:
                 self._parts.reachability.reached(peer, authority)
             self._parts.connecting.linked(neighbour)
             self._parts.endpoint.linked()
+            if self._parts.sessions is not None:
+                self._parts.sessions.linked()
         return self._parts.settle()
 
     def link_down(self, link: LinkHandle, reason: str, now: float, *, alive: bool = False) -> list[Action]:
@@ -209,7 +233,9 @@ class Router:
         """The node is about to end: tells every neighbour, takes no more messages; links stay until they are closed."""
         self._parts.begin(now)
         self._parts.links.goodbye()
-        self._parts.endpoint.closed = True
+        self._parts.endpoint.close()
+        if self._parts.sessions is not None:
+            self._parts.sessions.close()
         return self._parts.settle()
 
     # Dials

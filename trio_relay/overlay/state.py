@@ -52,6 +52,7 @@ class State:
         self.own = own
         self.public_key = public_key
         self.sign = sign
+        self.verify = verify
         self.limits = limits
         self.rng = rng
         self.token = token
@@ -147,9 +148,17 @@ class State:
         *,
         flags: int = 0,
         attempt: int = 0,
+        back: Neighbour | None = None,
     ) -> bool:
-        """Sends a frame of ours towards an id; False when there is no way at all."""
+        """Sends a frame of ours towards an id; False when there is no way at all.
+
+        Args:
+            back: the neighbour over which came what this answers. The answer to a retry goes there too: that way is
+                open, and ours may be the one that lost the answer before.
+        """
         hops, detours = self.first_hops(to, attempt)
+        if attempt and back is not None and hops and back not in hops and (back.relay or back.id == to):
+            hops.append(back)
         limits = self.limits
         if not hops and self.tunnels:
             frame = build_frame(kind, to, self.own, message_id, payload, flags=flags, attempt=attempt, detours=0)

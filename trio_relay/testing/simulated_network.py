@@ -13,9 +13,11 @@ from typing import Final
 from ..limits import Limits
 from ..overlay.actions import Acknowledged, Action, CloseLink, Deliver, Dial, Failed, Found, Linked, Transmit, Unlinked
 from ..overlay.router import Router
+from ..overlay.session.sessions import Sealing
 from ..wire.content import Data, encode_content
 from ..wire.ids import NodeId
 from ..wire.record import id_of_key
+from ..wire.session import Cipher
 
 __all__ = ["SimulatedNetwork", "SimulatedPeer"]
 
@@ -67,12 +69,16 @@ class SimulatedNetwork:
     Args:
         seed: decides everything that is random.
         latency: seconds that a batch takes over a link.
+        sealed: whether peers encrypt messages end to end (with real keys, fake signatures, and without ML-KEM).
 
     Attributes:
         counts: frames transmitted (``data``, ``control``), ``dials``, ``probes``, and those ``refused``.
     """
 
-    def __init__(self, seed: int = 0, *, latency: float = 0.01, limits: Limits | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, *, latency: float = 0.01, limits: Limits | None = None, sealed: bool = True
+    ) -> None:
+        self.sealed: Final = sealed
         self.rng: Final = random.Random(seed)
         self.now = 0.0
         self.latency: Final = latency
@@ -107,6 +113,7 @@ class SimulatedNetwork:
             now=self.now,
             wall_offset=_WALL,
             limits=limits or self.limits,
+            sealing=Sealing(rng.randbytes, Cipher.CHACHA20_POLY1305, False) if self.sealed else None,
         )
         peer = SimulatedPeer(name, "", id_of_key(key), router)
         self.peers.append(peer)

@@ -27,6 +27,7 @@ __all__ = [
     "HEADER",
     "HEADER_LENGTH",
     "MAX_MESSAGE",
+    "MAX_PAYLOAD",
     "MESSAGE_ID_LENGTH",
     "UNCHANGED",
     "VERSION",
@@ -43,6 +44,8 @@ HEADER_LENGTH: Final = HEADER.size
 MESSAGE_ID_LENGTH: Final = 8
 MAX_MESSAGE: Final = 128 * 1024
 """Bytes of frames in one WebSocket message: nobody sends more, everybody takes as much."""
+MAX_PAYLOAD: Final = 65535
+"""Bytes that the length field of a frame can tell."""
 UNCHANGED: Final = slice(3, HEADER_LENGTH)
 """The bytes of a header that neither relays nor retries change: the authenticated data of a sealed payload."""
 
@@ -53,9 +56,9 @@ class Kind(enum.IntEnum):
     DATA = 1
     """A message of an application."""
     ACK = 2
-    """The message with this id is in the receiver's mailbox; payload: the hop limit with which it came, one byte."""
+    """The message with this id is in the receiver's mailbox; payload: the hop limit with which it came, its attempt."""
     BUSY = 3
-    """The receiver's mailbox is full; empty payload."""
+    """The receiver's mailbox is full; payload: the attempt that it refuses."""
     UNREACHABLE = 4
     """A relay has no way on; payload: target id, attempt. A hint: its sender proves nothing."""
     FIND = 5
@@ -68,6 +71,8 @@ class Kind(enum.IntEnum):
     """Asks the receiver to dial the sender; payload: the sender's record."""
     REFUSED = 9
     """Answer to CONNECT: no link will be made; payload: one reason byte."""
+    SESSION = 10
+    """Opens a session (`wire.session`); sealed and empty: its sender has the session."""
 
     PING = 64
     PONG = 65
@@ -86,9 +91,11 @@ class Flag(enum.IntFlag):
     CONFIRM = 0x01
     """The sender wants an ACK (DATA only)."""
     SEALED = 0x02
-    """The payload is end-to-end encrypted (reserved for sessions)."""
+    """The payload is encrypted end to end (`wire.session`)."""
     LEGACY = 0x04
     """The payload is an envelope of the original peer-relay, carried between two gateways or a gateway and a node."""
+    OPENING = 0x08
+    """The opener's proof stands before the sealed payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,14 @@ from typing import Final
 from ...exceptions import LocalProtocolError, RemoteProtocolError
 from ...wire.content import decode_content_untrusted
 from ...wire.envelope import Envelope, build_envelope, parse_envelope_untrusted
+from ...wire.frame import MAX_PAYLOAD
 from ...wire.json import buffer_to_bytes, bytes_to_buffer, encode
+from ...wire.session import MAX_SEALING
 
 __all__ = ["MAX_CARRIED", "carry", "parse_carried_untrusted"]
 
-MAX_CARRIED: Final = 65535
-"""Bytes: a frame's length field has 16 bits."""
+MAX_CARRIED: Final = MAX_PAYLOAD - MAX_SEALING
+"""Bytes: what a sealed frame has room for."""
 
 _LENGTH: Final = 2
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from ...exceptions import RemoteProtocolError
 from ...limits import Limits
+from ...overlay.admission import Admission
 from ...wire.body import FindPeers, FoundPeers, HandshakeAnswer, HandshakeOffer, Signal, Tunnel, User
 from ...wire.content import Data
 from ...wire.envelope import Envelope, parse_body_untrusted
@@ -59,7 +60,7 @@ class LegacyEndpoint:
         router: EnvelopeRouter,
         counts: Counter[str],
         url: Callable[[], str | None],
-        admits: Callable[[NodeId], bool],
+        admission: Admission,
         refusal: Callable[[NodeId], Reason | None],
     ) -> None:
         self._own: Final = own
@@ -69,7 +70,7 @@ class LegacyEndpoint:
         self._router: Final = router
         self._counts: Final = counts
         self._url: Final = url
-        self._admits: Final = admits
+        self._admission: Final = admission
         self._refusal: Final = refusal
         self._wishes: dict[NodeId, float] = {}
         self._introductions: Final = Introductions()
@@ -129,7 +130,7 @@ class LegacyEndpoint:
         return []
 
     def _take_message(self, sender: NodeId, value: Data) -> list[GatewayAction]:
-        if not self._admits(sender):
+        if not self._admission.messages(sender):
             self._counts["legacy_not_admitted"] += 1
             return []
         self._counts["legacy_received"] += 1
@@ -175,7 +176,8 @@ class LegacyEndpoint:
         frames = parse_frames_untrusted(data)
         if len(frames) != 1 or frames[0].to != self._own or frames[0].source != source:
             raise RemoteProtocolError("expected one frame between the same ids as its envelope in a tunnel")
-        if not self._admits(source):
+        # The frame may be a message, or belong to a link: the overlay asks again about what it is.
+        if not self._admission.either(source):
             self._counts["legacy_not_admitted"] += 1
             return []
         self._counts["legacy_tunnel_frames"] += 1

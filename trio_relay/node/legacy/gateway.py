@@ -20,6 +20,7 @@ from typing import Final
 from ...exceptions import LocalProtocolError, RemoteProtocolError
 from ...limits import Limits
 from ...overlay.actions import LinkHandle
+from ...overlay.admission import EVERYBODY, Admission
 from ...overlay.seen import SeenMessages
 from ...wire.body import FindPeers, HandshakeOffer, User
 from ...wire.content import Data
@@ -57,7 +58,7 @@ class Gateway:
     Args:
         rng: for nonces; a stranger who can guess them can suppress messages.
         url: our address for an original to dial, None when there is none.
-        admits: whether an id may link with us and send to us.
+        admission: who may link with us, and send to our application.
 
     Attributes:
         counts: drops and refusals by reason, and totals.
@@ -72,12 +73,12 @@ class Gateway:
         now: float,
         overlay: OverlayView,
         url: Callable[[], str | None],
-        admits: Callable[[NodeId], bool] = lambda _: True,
+        admission: Admission = EVERYBODY,
     ) -> None:
         self._own: Final = own
         self._limits: Final = limits
         self._overlay: Final = overlay
-        self._admits: Final = admits
+        self._admission: Final = admission
         self.counts: Final = Counter[str]()
         self._links: Final = LegacyLinks()
         self._seen: Final = SeenMessages(limits.seen_messages, limits.seen_messages_per_sender, limits.seen_for)
@@ -92,7 +93,7 @@ class Gateway:
             router=self._router,
             counts=self.counts,
             url=url,
-            admits=admits,
+            admission=admission,
             refusal=self.refusal,
         )
         self._disconnected: dict[NodeId, float] = {}
@@ -140,7 +141,7 @@ class Gateway:
             return Reason.SELF
         if self._overlay.is_ours(peer):
             return Reason.BAD_PROOF
-        if not self._admits(peer):
+        if not self._admission.links(peer):
             return Reason.NOT_ADMITTED
         if self._links.of(peer) is not None:
             return Reason.DUPLICATE

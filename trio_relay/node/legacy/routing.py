@@ -23,9 +23,7 @@ from ..._bounded import BoundedMap
 from ...exceptions import LocalProtocolError
 from ...limits import Limits
 from ...wire.body import Body, Tunnel, User, parse_body_fields_untrusted
-from ...wire.content import encode_content
 from ...wire.envelope import MAX_PATH, Envelope, build_envelope, make_envelope
-from ...wire.frame import MESSAGE_ID_LENGTH, Kind, build_frame
 from ...wire.ids import NodeId, distance
 from .actions import GatewayAction, Lookup, OverlayView, SendCarried, SendOverlay, SendText
 from .carriage import carry
@@ -211,22 +209,11 @@ class EnvelopeRouter:
         return actions if actions or not origin.own else self._over_overlay(envelope)
 
     def _send_to_ours(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
-        reached = self._overlay.reaches(envelope.to)
         if origin.own:
-            tunnelled = [] if reached else self._flood(self._tunnelled(envelope), origin, now)
-            return tunnelled or self._over_overlay(envelope)
-        if not reached:
+            return self._over_overlay(envelope)
+        if not self._overlay.reaches(envelope.to):
             return self._flood(envelope, origin, now)
         return self._carry([envelope.to], envelope, origin, now)
-
-    def _tunnelled(self, envelope: Envelope) -> Envelope:
-        """Our own message as a frame inside an envelope: from a known id, another of ours takes nothing else."""
-        body = parse_body_fields_untrusted(envelope.body_type, envelope.data, envelope.has_data)
-        if not isinstance(body, User):
-            return envelope
-        content = encode_content(body.value)
-        frame = build_frame(Kind.DATA, envelope.to, self._own, self._rng.randbytes(MESSAGE_ID_LENGTH), content)
-        return self.envelope(envelope.to, Tunnel(frame))
 
     def _over_overlay(self, envelope: Envelope) -> list[GatewayAction]:
         """Our own message, in our own protocol; what originals say among themselves has no meaning there."""

@@ -1,0 +1,1 @@
+"""End-to-end sessions: sealed messages between two proven ids (docs/protocol/sessions.md); pure."""

@@ -1,0 +1,214 @@
+"""Peers and the sessions with them: bounded, and whoever is active stays; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ...wire.ids import NodeId
+from .agreement import Opening
+from .session import MOST_FRAMES, Session
+
+__all__ = ["Attempt", "Relation", "Relations"]
+
+_MOST_SESSIONS: Final = 12
+"""With one peer: more than can be opened, from both sides, within the time in which both must choose the same one."""
+_TOGETHER: Final = 10.0
+_SUSPECTED_FOR: Final = 2.0
+"""So long messages wait for another session when a relay, or the peer, says that it does not know this one."""
+_ACTIVE_FOR: Final = 60.0
+_IDLE: Final = 300.0
+_REPLACED_FOR: Final = 60.0
+_OVERDUE: Final = 120.0
+"""How much longer than its lifetime a session is used while no new one can be opened."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An opening of ours under way: OPEN until it is accepted, then our proof until it is confirmed.
+
+    Attributes:
+        number: of the next copy.
+        session: what the accepter's answer led to.
+        refused: answers whose proof did not hold.
+        hints: reports that it went no further.
+        cookie_taken: whether a cookie answered the last copy.
+    """
+
+    opening: Opening
+    deadline: float
+    next_at: float
+    number: int = 0
+    session: Session | None = None
+    refused: int = 0
+    hints: int = 0
+    cookie_taken: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Relation:
+    """One peer.
+
+    Attributes:
+        sessions: newest first.
+        current: what we seal in.
+        attempt: an opening of ours.
+        opened: when the last opening began.
+        used: when we last wrote to it, or it became known.
+        wrote: whether our application ever sent to it.
+        unreachable: whether the last copy of OPEN found no way.
+        lost: whether frames sealed so far may have been lost, for the other side said that it knew no session.
+    """
+
+    peer: NodeId
+    used: float
+    sessions: list[Session] = field(default_factory=list)
+    current: Session | None = None
+    attempt: Attempt | None = None
+    opened: float = float("-inf")
+    wrote: bool = False
+    unreachable: bool = False
+    lost: bool = False
+
+    @property
+    def active(self) -> float:
+        """When something was last sent or received."""
+        return max([self.used, *(session.used for session in self.sessions)])
+
+    def choose(self) -> None:
+        """The newest confirmed session, else the newest; one that the other side may not know only as the last.
+
+        Of two that were opened at once from both sides it is the same for both: the one that the smaller id opened.
+        """
+        known = [session for session in self.sessions if session.suspected is None]
+        confirmed = [session for session in known if session.confirmed]
+        if confirmed:
+            together = [s for s in confirmed if s.born > confirmed[0].born - _TOGETHER]
+            confirmed = [s for s in together if s.by_smaller] or together
+        self.current = next(iter(confirmed or known or self.sessions), None)
+
+    def usable(self, now: float) -> Session | None:
+        """What to seal in; None while a better one is being opened, or must be."""
+        session = self.current
+        if session is None or session.sealed >= MOST_FRAMES:
+            return None
+        if session.suspected is not None and self.attempt is not None and now < session.suspected + _SUSPECTED_FOR:
+            return None
+        return session
+
+
+class Relations:
+    """By peer, and their sessions by our index for them."""
+
+    def __init__(self, capacity: int, lifetime: float, counts: Counter[str]) -> None:
+        self._capacity: Final = capacity
+        self._lifetime: Final = lifetime
+        self._counts: Final = counts
+        self._relations: dict[NodeId, Relation] = {}
+        self.by_index: Final[dict[bytes, Session]] = {}
+        self._ready: dict[NodeId, bool] = {}
+        self._full_until = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._relations)
+
+    def __iter__(self) -> Iterator[Relation]:
+        return iter(self._relations.values())
+
+    def get(self, peer: NodeId) -> Relation | None:
+        """What there is with that peer."""
+        return self._relations.get(peer)
+
+    def add(self, peer: NodeId, now: float, *, own: bool) -> Relation | None:
+        """The relation with a peer, a new one if there is room.
+
+        Args:
+            own: whether we want it, so that a peer which only writes to us may have to make room.
+        """
+        relation = self._relations.get(peer)
+        if relation is None:
+            if len(self._relations) >= self._capacity and not self._make_room(now, own):
+                self._counts["sessions_full"] += 1
+                return None
+            relation = self._relations[peer] = Relation(peer, now)
+        return relation
+
+    def _make_room(self, now: float, own: bool) -> bool:
+        """Forgets the longest silent, a sixteenth of all at once; else, for us, one that we never wrote to.
+
+        Looked for at most once a second on behalf of others: it means to look at all.
+        """
+        if now < self._full_until and not own:
+            return False
+        relations = sorted((r for r in self if r.attempt is None), key=lambda r: r.active)
+        gone = [r for r in relations if r.active <= now - _ACTIVE_FOR][: self._capacity // 16 + 1]
+        if not gone:
+            self._full_until = now + 1.0
+            if own:
+                gone = [r for r in relations if not r.wrote][:1]
+        for relation in gone:
+            self._counts["sessions_evicted"] += len(relation.sessions)
+            self.remove(relation)
+        return bool(gone)
+
+    def remove(self, relation: Relation) -> None:
+        """Forgets a peer and its keys."""
+        del self._relations[relation.peer]
+        self._ready.pop(relation.peer, None)
+        for session in relation.sessions:
+            del self.by_index[session.index]
+
+    def open(self, relation: Relation, session: Session, now: float) -> None:
+        """A new session; of the others but the current one, that makes room in which nothing came for longest."""
+        relation.sessions.insert(0, session)
+        self.by_index[session.index] = session
+        self.changed(relation, now)
+        if len(relation.sessions) > _MOST_SESSIONS:
+            others = [s for s in relation.sessions[1:] if s is not relation.current]
+            self.close(relation, min(others, key=lambda s: s.received))
+
+    def has(self, session: Session) -> bool:
+        """Whether a session is not forgotten."""
+        return self.by_index.get(session.index) is session
+
+    def close(self, relation: Relation, session: Session) -> None:
+        """Forgets a session and its keys."""
+        relation.sessions.remove(session)
+        del self.by_index[session.index]
+        relation.choose()
+
+    # Who can be written to
+
+    def changed(self, relation: Relation, now: float) -> None:
+        """A session was opened, confirmed, suspected or cleared: what waits for this peer may leave."""
+        relation.choose()
+        if relation.usable(now) is not None:
+            self._ready[relation.peer] = relation.lost
+            relation.lost = False
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take_ready` has something."""
+        return bool(self._ready)
+
+    def take_ready(self) -> list[tuple[NodeId, bool]]:
+        """Peers that `changed` since the last call, and whether frames for them may have been lost."""
+        ready, self._ready = self._ready, {}
+        return list(ready.items())
+
+    def sweep(self, now: float) -> None:
+        """Forgets sessions that are idle, too old, or replaced, and peers without any."""
+        for relation in list(self):
+            for session in list(relation.sessions):
+                attempt = relation.attempt
+                if attempt is not None and attempt.session is session:
+                    continue
+                replaced = session is not relation.current and session.received <= now - _REPLACED_FOR
+                too_old = session.born <= now - self._lifetime - _OVERDUE
+                if replaced or too_old or session.used <= now - _IDLE:
+                    self._counts["sessions_ended"] += 1
+                    self.close(relation, session)
+            if not relation.sessions and relation.attempt is None:
+                self.remove(relation)
