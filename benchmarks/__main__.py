@@ -1,13 +1,13 @@
-"""``python -m benchmarks [router|hop|endtoend]...``"""
+"""``python -m benchmarks [router|session|hop|endtoend]...``"""
 
 from __future__ import annotations
 
 import argparse
 
-from . import endtoend, hop, router
+from . import endtoend, hop, router, session
 from .report import print_machine
 
-NAMES = ("router", "hop", "endtoend")
+NAMES = ("router", "session", "hop", "endtoend")
 
 
 def _positive(text: str) -> int:
@@ -43,6 +43,8 @@ def main() -> None:
     print_machine()
     if "router" in names:
         router.run(seconds=options.seconds, repeat=options.repeat)
+    if "session" in names:
+        session.run(seconds=options.seconds, repeat=options.repeat, sizes=sizes)
     if "hop" in names:
         hop.run(seconds=options.seconds, repeat=options.repeat, sizes=sizes, window=options.window)
     if "endtoend" in names:

@@ -17,7 +17,7 @@ from trio_relay.wire.ids import NodeId
 from .generator import Shared
 from .hop import WARM_UP, wait_until_drained, wait_until_ready
 from .processes import Watch, run_relay
-from .report import Case, Sample, measure, print_table
+from .report import Case, Sample, measure, print_ratios, print_table
 
 __all__ = ["run"]
 
@@ -27,18 +27,28 @@ _BYTES: Final = 512 * 1024
 
 
 def run(*, seconds: float, repeat: int, sizes: Sequence[int], window: int) -> None:
-    """Prints throughput by payload size."""
-    cases = [Case(f"{size:,} B", partial(_throughput, size, window, seconds)) for size in sizes]
-    print_table(f"endtoend, window {window}", measure(cases, repeat))
+    """Prints throughput by payload size, sealed and plain, and the ratio of the two."""
+    cases = [
+        Case(f"{size:,} B, {'sealed' if sealed else 'plain'}", partial(_throughput, size, window, sealed, seconds))
+        for size in sizes
+        for sealed in (True, False)
+    ]
+    samples = measure(cases, repeat)
+    print_table(f"endtoend, window {window}", samples)
+    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in sizes]
+    print_ratios("endtoend", "msg/s", samples, pairs)
+    print_ratios("endtoend", "relay us/msg", samples, pairs)
 
 
-def _throughput(size: int, window: int, seconds: float) -> Sample:
+def _throughput(size: int, window: int, sealed: bool, seconds: float) -> Sample:
     window = min(window, max(_BYTES // size, 4))
     shared, seed = Shared(), os.urandom(32)
     to = Identity.from_seed(seed).id
     with run_relay() as relay:
-        receiver = multiprocessing.Process(target=_receiver, args=(relay.url, seed, shared), daemon=True)
-        sender = multiprocessing.Process(target=_sender, args=(relay.url, to, size, window, shared), daemon=True)
+        receiver = multiprocessing.Process(target=_receiver, args=(relay.url, seed, sealed, shared), daemon=True)
+        sender = multiprocessing.Process(
+            target=_sender, args=(relay.url, to, size, window, sealed, shared), daemon=True
+        )
         processes = [receiver, sender]
         for process in processes:
             process.start()
@@ -63,13 +73,13 @@ def _throughput(size: int, window: int, seconds: float) -> Sample:
     return Sample(values, shared.sent.value, lost)
 
 
-def _sender(url: str, to: NodeId, size: int, window: int, shared: Shared) -> None:
-    trio.run(_send, url, to, size, window, shared)
+def _sender(url: str, to: NodeId, size: int, window: int, sealed: bool, shared: Shared) -> None:
+    trio.run(_send, url, to, size, window, sealed, shared)
 
 
-async def _send(url: str, to: NodeId, size: int, window: int, shared: Shared) -> None:
+async def _send(url: str, to: NodeId, size: int, window: int, sealed: bool, shared: Shared) -> None:
     payload = os.urandom(size)
-    async with open_node(None, [url]) as node:
+    async with open_node(None, [url], sealed=sealed) as node:
         await node.wait_linked()
         while True:
             try:
@@ -93,12 +103,12 @@ async def _send(url: str, to: NodeId, size: int, window: int, shared: Shared) ->
         await trio.sleep_forever()
 
 
-def _receiver(url: str, seed: bytes, shared: Shared) -> None:
-    trio.run(_receive, url, seed, shared)
+def _receiver(url: str, seed: bytes, sealed: bool, shared: Shared) -> None:
+    trio.run(_receive, url, seed, sealed, shared)
 
 
-async def _receive(url: str, seed: bytes, shared: Shared) -> None:
-    async with open_node(None, [url], identity=Identity.from_seed(seed)) as node:
+async def _receive(url: str, seed: bytes, sealed: bool, shared: Shared) -> None:
+    async with open_node(None, [url], identity=Identity.from_seed(seed), sealed=sealed) as node:
         await node.wait_linked()
         shared.ready.value += 1
         received = shared.received

@@ -153,15 +153,17 @@ def _has_pong(messages: Sequence[bytearray | str]) -> bool:
 # Processes
 
 
-def send_frames(url: str, seed: bytes, to: NodeId, size: int, window: int, shared: Shared) -> None:
-    """Sends DATA frames with `size` bytes of payload, each in a WebSocket message, until `shared.stop`.
+def send_frames(url: str, seed: bytes, to: NodeId, size: int, window: int, flags: int, shared: Shared) -> None:
+    """Sends DATA frames with `size` random bytes of payload, each in a WebSocket message, until `shared.stop`.
 
     A quarter of the window is written at once, as soon as so much of it is free.
     """
     link = RawLink.open(url, Identity.from_seed(seed))
     count = max(window // 4, 1)
     payload = os.urandom(size)
-    frames = [build_frame(Kind.DATA, to, link.id, number.to_bytes(8, "big"), payload) for number in range(count)]
+    frames = [
+        build_frame(Kind.DATA, to, link.id, number.to_bytes(8, "big"), payload, flags=flags) for number in range(count)
+    ]
     block = b"".join(map(link.encode, frames))
     shared.ready.value += 1
     sent, received, stop = 0, shared.received, shared.stop

@@ -12,11 +12,12 @@ from multiprocessing.process import BaseProcess
 from typing import Final
 
 from trio_relay.identity import Identity
+from trio_relay.wire.frame import Flag
 from trio_relay.wire.ids import NodeId
 
 from .generator import Shared, receive_frames, receive_times, send_frames, send_paced
 from .processes import Watch, run_relay
-from .report import Case, Sample, measure, print_table
+from .report import Case, Sample, measure, print_ratios, print_table
 
 __all__ = ["run", "wait_until_drained", "wait_until_ready"]
 
@@ -31,14 +32,21 @@ _DRAIN_TIMEOUT: Final = 1.0
 
 
 def run(*, seconds: float, repeat: int, sizes: Sequence[int], window: int) -> None:
-    """Prints throughput by payload size, then latency."""
-    cases = [Case(f"{size:,} B", partial(_throughput, size, window, seconds)) for size in sizes]
-    print_table(f"hop, window {window}", measure(cases, repeat))
+    """Prints throughput by payload size, plain frames and frames of the same size that are sealed; then latency."""
+    cases = [
+        Case(f"{size:,} B, {name}", partial(_throughput, size, window, flags, seconds))
+        for size in sizes
+        for name, flags in (("plain", 0), ("sealed", Flag.SEALED))
+    ]
+    samples = measure(cases, repeat)
+    print_table(f"hop, window {window}", samples)
+    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in sizes]
+    print_ratios("hop, equal frames", "relay us/msg", samples, pairs)
     cases = [Case(f"{size:,} B", partial(_latency, size, seconds)) for size in sizes]
     print_table(f"hop, {LATENCY_RATE:.0f} msg/s", measure(cases, repeat))
 
 
-def _throughput(size: int, window: int, seconds: float) -> Sample:
+def _throughput(size: int, window: int, flags: int, seconds: float) -> Sample:
     window = min(window, max(_WINDOW_BYTES // size, 4))
     shared, seed, to = Shared(), os.urandom(32), os.urandom(32)
     with (
@@ -46,7 +54,7 @@ def _throughput(size: int, window: int, seconds: float) -> Sample:
         _generators(
             shared,
             lambda: _start(receive_frames, relay.url, to, size, shared),
-            lambda: _start(send_frames, relay.url, seed, _id(to), size, window, shared),
+            lambda: _start(send_frames, relay.url, seed, _id(to), size, window, flags, shared),
         ) as (receiver, sender),
     ):
         time.sleep(WARM_UP)
@@ -62,6 +70,7 @@ def _throughput(size: int, window: int, seconds: float) -> Sample:
         "msg/s": received / elapsed,
         "MB/s": received * size / elapsed / 1e6,
         "msg/CPU s": received / cpu["relay"],
+        "relay us/msg": cpu["relay"] / received * 1e6,
         **{f"{name} %": seconds / elapsed * 100 for name, seconds in cpu.items()},
     }
     busy = {name: cpu[name] / elapsed for name in ("sender", "receiver")}

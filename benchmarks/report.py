@@ -13,7 +13,7 @@ import trio
 
 from trio_relay.wire.masking import MASKING
 
-__all__ = ["Case", "Sample", "measure", "print_machine", "print_table"]
+__all__ = ["Case", "Sample", "measure", "print_machine", "print_ratios", "print_table"]
 
 LOSS_ALLOWED: Final = 0.001
 """A run that lost more than this share of its frames measured something else."""
@@ -76,6 +76,19 @@ def print_table(title: str, samples: Mapping[str, Sequence[Sample]]) -> None:
             *(f"{_number(statistics.median(run.values[column] for run in runs)):>13}" for column in rest),
             *_notes(runs),
         )
+
+
+def print_ratios(
+    title: str, column: str, samples: Mapping[str, Sequence[Sample]], pairs: Sequence[tuple[str, str]]
+) -> None:
+    """One line a pair of cases: by how much the first one's column is that of the second, run by run."""
+    width = max(len(title), *(len(f"{one} / {other}") for one, other in pairs))
+    print(f"\n{title:<{width}} {column:>12} {'min':>11} {'max':>11}")
+    for one, other in pairs:
+        runs = zip(samples[one], samples[other], strict=True)
+        ratios = sorted(first.values[column] / second.values[column] for first, second in runs)
+        median = statistics.median(ratios)
+        print(f"{f'{one} / {other}':<{width}} {median:>12.3f} {ratios[0]:>11.3f} {ratios[-1]:>11.3f}")
 
 
 def _notes(runs: Sequence[Sample]) -> list[str]:
