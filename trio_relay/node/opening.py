@@ -201,6 +201,7 @@ async def _shut_down(runtime: Runtime, listeners: Sequence[_Listener]) -> None:
     for listener in listeners:
         listener.scope.cancel()
     runtime.desk.begin_closing()
+    runtime.router.take_no_more()
     with trio.move_on_after(runtime.limits.close_timeout):
         # What was sent a moment ago to a new peer leaves with the answer to the opening of a session.
         while runtime.router.awaits_sessions:

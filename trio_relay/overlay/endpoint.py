@@ -131,7 +131,7 @@ class Endpoint:
         self.send_due()
 
     def close(self) -> None:
-        """The node ends: nobody will take a message any more, and nothing waits for a link."""
+        """The node ends: nothing waits for a link any more."""
         self.closed = True
         self._state.counts["unlinked_closed"] += len(self._unlinked)
         self._unlinked.clear()

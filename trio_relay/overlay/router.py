@@ -229,8 +229,12 @@ class Router:
             self._parts.links.close(neighbour, Reason.DISCONNECTED)
         return self._parts.settle()
 
+    def take_no_more(self) -> None:
+        """The node is about to end: its application gets no more messages, so none is acknowledged."""
+        self._parts.endpoint.closed = True
+
     def goodbye(self, now: float) -> list[Action]:
-        """The node is about to end: tells every neighbour, takes no more messages; links stay until they are closed."""
+        """The node ends: tells every neighbour, drops what still waits; links stay until they are closed."""
         self._parts.begin(now)
         self._parts.links.goodbye()
         self._parts.endpoint.close()
