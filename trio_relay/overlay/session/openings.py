@@ -211,11 +211,12 @@ class Openings:
     def _give_up(self, relation: Relation, attempt: Attempt) -> None:
         self._state.counts["sessions_failed"] += 1
         self._forget(relation)
-        if attempt.session is not None and attempt.session in relation.sessions:
-            self._relations.close(relation, attempt.session)
-        for session in relation.sessions:
-            # Whatever was said about the old ones, there is nothing better.
-            session.suspected = None
+        for session in list(relation.sessions):
+            if session.confirmed:
+                # Whatever was said about it, there is nothing better.
+                session.suspected = None
+            else:
+                self._relations.close(relation, session)
         self._relations.changed(relation, self._state.now)
         if self._waiting.waits_for(relation.peer):
             self.open(relation.peer)

@@ -185,7 +185,7 @@ class Relations:
         """A session was opened, confirmed, suspected or cleared: what waits for this peer may leave."""
         relation.choose()
         if relation.usable(now) is not None:
-            self._ready[relation.peer] = relation.lost
+            self._ready[relation.peer] = relation.lost or self._ready.get(relation.peer, False)
             relation.lost = False
 
     @property

@@ -325,9 +325,10 @@ class Sessions:
     def handle_timeout(self) -> None:
         """Does what is due now."""
         now = self._state.now
+        # First: nothing is opened for what is given up.
+        self._waiting.expire(now)
         self._openings.handle_timeout()
         self._accepting.handle_timeout()
-        self._waiting.expire(now)
         if self._sweep_at <= now:
             self._sweep_at = now + _SWEEP
             self._relations.sweep(now)

@@ -1,0 +1,1 @@
+"""Tests of sessions (docs/protocol/sessions.md)."""
