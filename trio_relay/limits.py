@@ -106,9 +106,10 @@ class Limits:
     """Longer than any retry of `deliver`."""
 
     sessions: int = 4096
-    """Peers with end-to-end sessions, 3 KB each; one that is silent for a minute makes room for another."""
+    """Peers with end-to-end sessions, 6 KB each, and twice as many sessions; one that is silent for a minute makes room
+    for another, and a quarter is kept for peers that we write to."""
     session_openings: int = 256
-    """Sessions that we are opening; one more is refused."""
+    """Sessions that we are opening, half of them in place of old ones at most; one more waits."""
     half_open: int = 512
     """Sessions that others are opening with us; of the link that has most of them, the oldest makes room."""
     session_timeout: float = 10.0

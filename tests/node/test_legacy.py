@@ -109,6 +109,12 @@ def only(actions: Sequence[GatewayAction], target: object) -> Envelope:
     return envelope
 
 
+def keyless(gateway: Gateway, *ids: NodeId) -> None:
+    """Lookups have found no keys of these ids."""
+    for peer in ids:
+        assert gateway.looked_up(peer, 0.0) == []
+
+
 class TestLinks:
     def test_a_new_link_is_published_and_asked_for_peers(self) -> None:
         gateway, _ = new_gateway(OWN)
@@ -211,6 +217,7 @@ class TestMessages:
     def test_values_arrive_and_leave_as_the_original_has_them(self, value: JSONValue, data: Any) -> None:
         gateway, _ = linked(A)
         assert gateway.receive(A, text(User(value)), 0.0) == [Received(A, data)]
+        keyless(gateway, A)
         envelope = only(gateway.send(A, data, 0.0), A)
         assert (envelope.data, envelope.has_data, envelope.body_type) == (value, True, "user")
 
@@ -286,11 +293,29 @@ class TestWays:
         overlay.ours = {N, M}
         overlay.gateways[C] = [N]
         assert only(gateway.receive(A, text(User(1), to=C), 0.0), N).to == C
+        keyless(gateway, C)
         assert only(gateway.send(C, "own", 0.0), N).path == (OWN,)
+
+    def test_who_claims_an_id_gets_nothing_for_it_before_a_lookup_found_no_key(self) -> None:
+        """A stranger can sign that it is the gateway of anybody, and call itself anything on a link."""
+        gateway, overlay = linked(A)
+        overlay.gateways[C] = [N]
+        assert gateway.send(A, "secret", 0.0) == [Lookup(A)]
+        assert gateway.send(C, "secret", 0.0) == [Lookup(C)]
+        overlay.ours = {A, C}
+        assert gateway.looked_up(A, 0.1) == [SendOverlay(A, "secret")]
+        assert gateway.looked_up(C, 0.1) == [SendOverlay(C, "secret")]
+
+    def test_that_an_id_has_no_key_is_believed_for_a_minute(self) -> None:
+        gateway, _ = linked(A)
+        keyless(gateway, A)
+        assert only(gateway.send(A, 1, 59.9), A).to == A
+        assert gateway.send(A, 2, 60.0) == [Lookup(A)]
 
     def test_of_several_gateways_the_one_that_is_linked_or_was_heard_or_two(self) -> None:
         gateway, overlay = linked(A)
         overlay.gateways[C] = [N, M, D]
+        keyless(gateway, C)
         assert [where for where, _ in sent(gateway.send(C, 1, 0.0))] == [N, M]
         overlay.neighbours = {M}
         assert [where for where, _ in sent(gateway.send(C, 2, 0.0))] == [M]
@@ -301,6 +326,7 @@ class TestWays:
         gateway, overlay = linked(A)
         overlay.gateways[C] = [N, M]
         overlay.neighbours = {N}
+        keyless(gateway, C)
         [carried] = gateway.send(C, "hi", 0.0)
         assert isinstance(carried, SendCarried)
         assert carried.to == N
@@ -391,11 +417,12 @@ class TestWays:
 
     def test_there_is_room_until_too_much_waits_for_lookups(self) -> None:
         gateway, overlay = linked(A, limits=Limits(unlinked_messages=2))
-        overlay.gateways[B] = [N]
+        overlay.gateways[B] = overlay.gateways[C] = [N]
+        keyless(gateway, A, B)
         for number in range(2):
             assert gateway.has_room(E, 0.0)
             gateway.send(E, number, 0.0)
-        assert [gateway.has_room(to, 0.0) for to in (A, B, D, E)] == [True, True, False, False]
+        assert [gateway.has_room(to, 0.0) for to in (A, B, C, D, E)] == [True, True, False, False, False]
         assert gateway.carrier_of(B, 0.0) == N
         gateway.looked_up(E, 1.0)
         assert gateway.has_room(D, 1.0)

@@ -67,10 +67,27 @@ def test_a_peer_that_we_cannot_dial_is_asked_to_dial_us(bench: Bench, link: Benc
 
 
 def test_a_refusal_is_told(bench: Bench, link: BenchLink) -> None:
-    refusal = bench.frame(link, Kind.REFUSED, source=PEER, payload=bytes([Reason.NO_ADDRESS]))
-    assert not bench.receive(link, refusal)
+    """Once we asked, with the message id of our request, by whom we asked."""
+    bench.router.learn(join_records([record(500, (), relay=False)]), 0, 0.0)
+    told = LinkRefused(PEER, Reason.NO_ADDRESS)
+
+    def refusal(message_id: bytes, source: NodeId = PEER, payload: bytes = bytes([Reason.NO_ADDRESS])) -> list[Action]:
+        frame = bench.frame(link, Kind.REFUSED, source=source, payload=payload, message_id=message_id)
+        return of(bench.receive(link, frame), LinkRefused)
+
+    assert refusal(bytes(8)) == []
+    [asked] = sent(connect(bench), kind=Kind.CONNECT)
+    assert refusal(bytes(8)) == refusal(asked.message_id, node_id(501)) == refusal(asked.message_id, payload=b"") == []
+    assert bench.count("answers_to_nothing") == 4
+    assert refusal(asked.message_id) == [told]
+
+
+def test_who_was_not_asked_yet_refuses_nothing(bench: Bench, link: BenchLink) -> None:
+    """We look for it, or dial it, ourselves."""
     connect(bench)
-    assert of(bench.receive(link, refusal), LinkRefused) == [LinkRefused(PEER, Reason.NO_ADDRESS)]
+    refusal = bench.frame(link, Kind.REFUSED, source=PEER, payload=bytes([Reason.NO_ADDRESS]), message_id=bytes(8))
+    assert of(bench.receive(link, refusal), LinkRefused) == []
+    assert bench.count("answers_to_nothing") == 1
 
 
 def test_it_is_tried_again_until_its_deadline(bench: Bench, link: BenchLink) -> None:
@@ -138,3 +155,19 @@ def test_requests_are_limited_in_rate_and_by_our_dials(bench: Bench, link: Bench
         actions += request(bench, link, number)
     assert len(dials(actions)) == bench.limits.dials
     assert refusals(actions) == [Reason.FULL] * (40 - bench.limits.dials)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\0", join_records([record(502)]), join_records([record(500, (), relay=False)])]
+)
+def test_a_request_that_originals_carried_gets_no_answer(bench: Bench, link: BenchLink, payload: bytes) -> None:
+    """Anybody can make it up in anybody's name."""
+    frame = bench.frame(link, Kind.CONNECT, source=PEER, payload=payload)
+    assert refusals(bench.router.receive_tunnelled(frame, 0, bench.now)) == []
+    assert bench.count("connect_requests_refused") == 1
+    assert len(refusals(bench.receive(link, frame))) == 1
+
+
+def test_a_request_that_originals_carried_leads_to_a_dial(bench: Bench, link: BenchLink) -> None:
+    frame = bench.frame(link, Kind.CONNECT, source=PEER, payload=join_records([record(500, relay=False)]))
+    assert dials(bench.router.receive_tunnelled(frame, 0, bench.now)) == [PEER]

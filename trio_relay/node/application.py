@@ -37,11 +37,11 @@ class Application:
     # Sending
 
     async def is_original(self, to: NodeId) -> bool:
-        """Whether that id is an original node's; looks for it if nothing is known of it."""
+        """Whether that id is an original node's: whatever says so, only after a lookup found no key of it."""
         originals = self._originals_for(to)
         if originals is None:
             return False
-        if not originals.is_original(to):
+        if not originals.is_keyless(to):
             with suppress(PeerUnreachable):
                 await self.lookup(to)
         return originals.is_original(to)
@@ -79,9 +79,11 @@ class Application:
         if originals is not None and not originals.has_room(to):
             return False
         link = self._first_link(to, sealed)
-        if link is not None:
-            return not link.high and self._router.has_session_room(to, size)
-        return self._runtime.link_count > 0 or self._router.has_unlinked_room
+        if link is not None and link.high:
+            return False
+        if link is not None or self._runtime.link_count:
+            return self._router.has_session_room(to, size)
+        return self._router.has_unlinked_room
 
     async def wait_room(self, to: NodeId, size: int, *, sealed: bool) -> None:
         """Waits until a message can be sent; raises if the node is closing."""

@@ -184,6 +184,10 @@ class Gatekeeper:
         """Whether there is a sign that the id is an original's."""
         return self._gateway.is_original(to, trio.current_time())
 
+    def is_keyless(self, to: NodeId) -> bool:
+        """Whether it was asked a moment ago if the id has a key, in vain."""
+        return self._gateway.is_keyless(to, trio.current_time())
+
     def is_linked(self, to: NodeId) -> bool:
         """Whether there is a direct link with that original."""
         return self._gateway.link_of(to) is not None

@@ -42,6 +42,10 @@ class Originals(Protocol):
         """Whether there is a sign that the id is an original's."""
         ...
 
+    def is_keyless(self, to: NodeId) -> bool:
+        """Whether it was asked a moment ago if the id has a key, in vain."""
+        ...
+
     def is_linked(self, to: NodeId) -> bool:
         """Whether there is a direct link with that original."""
         ...

@@ -31,13 +31,13 @@ class _Wish:
     """A link that the application waits for.
 
     Attributes:
-        asked: whether the other side was asked to dial us.
+        asked: id of the message that asked the other side to dial us, empty if none did.
         known: whether its record was found.
     """
 
     deadline: float
     repeat_at: float
-    asked: bool = False
+    asked: bytes = b""
     known: bool = False
 
 
@@ -121,8 +121,9 @@ class Connecting:
         state = self._state
         if state.advertised and not wish.asked:
             record = join_records([state.record])
-            sender = state.send if self._sessions is None else self._sessions.post
-            wish.asked = sender(Kind.CONNECT, node_id, state.token(), record)
+            sender, message_id = state.send if self._sessions is None else self._sessions.post, state.token()
+            if sender(Kind.CONNECT, node_id, message_id, record):
+                wish.asked = message_id
 
     def handle_timeout(self) -> None:
         """Tries again what did not work yet, and forgets what is past its deadline."""
@@ -131,7 +132,7 @@ class Connecting:
             if wish.deadline <= now:
                 del self._wishes[node_id]
             elif wish.repeat_at <= now:
-                wish.asked = False
+                wish.asked = b""
                 self._try(node_id, wish)
 
     def next_deadline(self) -> float:
@@ -142,17 +143,17 @@ class Connecting:
 
     # Frames
 
-    def receive_connect(self, via: Neighbour, source: NodeId, message_id: bytes, payload: bytes) -> None:
-        """Somebody asks us to dial it: done if its record allows, else refused with the reason; a stranger, who did not
-        seal it, gets no answer."""
+    def receive_connect(
+        self, via: Neighbour, source: NodeId, message_id: bytes, payload: bytes, *, answer: bool
+    ) -> None:
+        """Somebody asks us to dial it: done if its record allows, else refused with the reason, if `answer`."""
         state = self._state
         reason = self._refusal(via, source, payload)
         if reason is not None:
             state.counts["connect_requests_refused"] += 1
-            if self._sessions is None:
-                state.send(Kind.REFUSED, source, message_id, bytes([reason]))
-            elif self._sessions.knows(source):
-                self._sessions.send(Kind.REFUSED, source, message_id, bytes([reason]))
+            sender = state.send if self._sessions is None else self._sessions.send
+            if answer and not sender(Kind.REFUSED, source, message_id, bytes([reason])):
+                state.counts["no_way"] += 1
 
     def _refusal(self, via: Neighbour, source: NodeId, payload: bytes) -> Reason | None:
         state = self._state
@@ -174,7 +175,10 @@ class Connecting:
             return Reason.NO_ADDRESS
         return None if self._membership.dial(entry.record, entry.scope) else Reason.FULL
 
-    def receive_refused(self, source: NodeId, payload: bytes) -> None:
-        """The other side will not dial us."""
-        if source in self._wishes and len(payload) == 1:
+    def receive_refused(self, source: NodeId, message_id: bytes, payload: bytes) -> None:
+        """The other side will not dial us, as we asked it to."""
+        wish = self._wishes.get(source)
+        if wish is not None and wish.asked == message_id and len(payload) == 1:
             self._state.do(LinkRefused(source, payload[0]))
+        else:
+            self._state.counts["answers_to_nothing"] += 1

@@ -10,7 +10,7 @@ from typing import Final
 from ..exceptions import DeliveryError, MailboxFull, NoAcknowledgement, Outcome, PeerUnreachable, SessionTimeout
 from ..wire.ids import NodeId, short
 from .actions import Acknowledged
-from .session.sessions import Sealed
+from .session.copies import Copy
 
 __all__ = ["Deliveries", "Pending"]
 
@@ -31,12 +31,12 @@ class Pending:
         retry_until: no attempt is made later; known once the first attempt left.
         sent: when each attempt left us; absent for one that found no way.
         open: attempts that left and were not answered "busy" by the receiver: any of them may have arrived.
-        sealed: how each attempt was sealed.
+        copies: how each attempt was sealed.
         last_answer: ``"unreachable"``, ``"busy"``, ``"no session"`` or nothing.
     """
 
     to: NodeId
-    payload: bytes
+    payload: bytes = field(repr=False)
     flags: int
     deadline: float
     retry_at: float
@@ -46,7 +46,7 @@ class Pending:
     open: set[int] = field(default_factory=set)
     last_answer: str = ""
     hints: int = 0
-    sealed: dict[int, Sealed] = field(default_factory=dict)
+    copies: dict[int, Copy] = field(default_factory=dict)
 
 
 class Deliveries:
@@ -142,8 +142,8 @@ class Deliveries:
         if pending is None or pending.to != source or attempt not in pending.open:
             return False
         pending.open.discard(attempt)
-        if attempt in pending.sealed:
-            pending.sealed[attempt].refused = True
+        if attempt in pending.copies:
+            pending.copies[attempt].refused = True
         pending.last_answer = "busy"
         self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY) / 2)
         return True

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..exceptions import MailboxFull, RemoteProtocolError
@@ -28,8 +28,7 @@ from .table import Neighbour
 
 __all__ = ["Endpoint"]
 
-# An int: the inverse of an IntFlag leaves out the bits that it has no name for.
-_KNOWN_FLAGS: Final = int(Flag.CONFIRM | Flag.LEGACY)
+_KNOWN_FLAGS: Final = Flag.CONFIRM | Flag.LEGACY
 _OVERHEAD: Final = 128
 """What one message costs the mailbox beside its payload, so that empty ones are bounded too."""
 
@@ -40,7 +39,7 @@ class _Unlinked:
 
     to: NodeId
     message_id: bytes
-    payload: bytes
+    payload: bytes = field(repr=False)
     flags: int
     until: float
 
@@ -164,12 +163,12 @@ class Endpoint:
         to, payload, flags = pending.to, pending.payload, pending.flags
         if self._sessions is None:
             return self._state.send(Kind.DATA, to, message_id, payload, flags=flags, attempt=attempt)
-        before, since = pending.sealed.values(), min(pending.sent.values(), default=self._state.now)
-        left, sealed = self._sessions.send_copy(
+        before, since = pending.copies.values(), min(pending.sent.values(), default=self._state.now)
+        left, copy = self._sessions.send_copy(
             to, message_id, payload, flags=flags, attempt=attempt, before=before, since=since
         )
-        if sealed is not None:
-            pending.sealed[attempt] = sealed
+        if copy is not None:
+            pending.copies[attempt] = copy
         return left
 
     def handle_timeout(self) -> None:

@@ -26,8 +26,8 @@ from .table import Neighbour
 __all__ = ["Parts"]
 
 _EXPIRE_EVERY: Final = 10.0
-_SEALING: Final = int(Flag.SEALED | Flag.OPENING)
-_SEALED: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED})
+_SEAL_FLAGS: Final = Flag.SEALED | Flag.OPENING
+_SEALED_KINDS: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED})
 """What travels in sessions, and only there between nodes that seal; but for the CONNECT with which nodes that know each
 other by original nodes only introduce themselves."""
 
@@ -90,7 +90,7 @@ class Parts:
         sessions = self.sessions
         if flags & Flag.SEALED and sessions is not None:
             self._receive_sealed(sessions, via, hop_limit, attempt, kind, flags, source, message_id, payload)
-        elif sessions is not None and kind in _SEALED and not (kind == Kind.CONNECT and via is self._outside):
+        elif sessions is not None and kind in _SEALED_KINDS and not (kind == Kind.CONNECT and via is self._outside):
             self.state.counts["unsealed"] += 1
         elif kind == Kind.DATA:
             proven = sessions is None and source == via.id
@@ -114,7 +114,7 @@ class Parts:
         if opened is None:
             return
         payload, arrival = opened
-        flags &= ~_SEALING
+        flags &= ~_SEAL_FLAGS
         if kind == Kind.DATA and (arrival is Arrival.NEW or flags & Flag.CONFIRM):
             if not self.endpoint.receive_data(
                 via, hop_limit, attempt, flags, source, message_id, payload, proven=True, arrival=arrival
@@ -122,7 +122,7 @@ class Parts:
                 sessions.refuse(sealed)
         elif arrival is not Arrival.NEW:
             self.state.counts["seal_replayed"] += 1
-        elif kind in _SEALED:
+        elif kind in _SEALED_KINDS:
             self._receive_control(via, attempt, kind, source, message_id, payload)
         elif kind != Kind.SESSION:
             self.state.counts["unknown_kind"] += 1
@@ -145,9 +145,9 @@ class Parts:
         elif kind == Kind.STORE:
             self.discovery.receive_store(via, payload)
         elif kind == Kind.CONNECT:
-            self.connecting.receive_connect(via, source, message_id, payload)
+            self.connecting.receive_connect(via, source, message_id, payload, answer=via is not self._outside)
         elif kind == Kind.REFUSED:
-            self.connecting.receive_refused(source, payload)
+            self.connecting.receive_refused(source, message_id, payload)
         elif source == via.id:
             self.links.receive(via, kind, message_id, payload)
         else:
@@ -225,6 +225,8 @@ class Parts:
             for found in discovery.found:
                 self.connecting.found(found)
             discovery.found.clear()
+        if self.sessions is not None and self.sessions.take_moved():
+            self._deadline = None
         if self.sessions is not None and self.sessions.has_ready:
             self._deadline = None
             for peer, lost in self.sessions.take_ready():

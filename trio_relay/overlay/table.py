@@ -49,8 +49,6 @@ class Neighbour:
         pinged: when it was asked for a sign of life, None while no answer is outstanding.
         rtt: newest round trip time in seconds, None before the first.
         queries: how much more it may ask and store.
-        openings: how many more sessions may be opened over its link without a cookie.
-        replies: how many more cookies and hints about sessions may answer what comes over it.
     """
 
     id: NodeId
@@ -72,8 +70,6 @@ class Neighbour:
     ping_id: bytes = b""
     rtt: float | None = None
     queries: TokenBucket | None = None
-    openings: TokenBucket | None = None
-    replies: TokenBucket | None = None
     number: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ MAX_MESSAGE: Final = 128 * 1024
 MAX_PAYLOAD: Final = 65535
 """Bytes that the length field of a frame can tell."""
 UNCHANGED: Final = slice(3, HEADER_LENGTH)
-"""The bytes of a header that neither relays nor retries change: the authenticated data of a sealed payload."""
+"""The bytes of a header that neither relays nor retries change, and that sealed payloads authenticate."""
 
 
 class Kind(enum.IntEnum):
@@ -85,16 +85,19 @@ class Kind(enum.IntEnum):
 FIRST_LINK_LOCAL: Final = 64
 
 
-class Flag(enum.IntFlag):
-    """Bits of the flags byte; receivers refuse bits that they do not know, relays pass all on."""
+class Flag:
+    """Bits of the flags byte; receivers refuse bits that they do not know, relays pass all on.
 
-    CONFIRM = 0x01
+    Plain integers, for every message meets some of them: an `enum.IntFlag` takes a microsecond for each `&`.
+    """
+
+    CONFIRM: Final = 0x01
     """The sender wants an ACK (DATA only)."""
-    SEALED = 0x02
+    SEALED: Final = 0x02
     """The payload is encrypted end to end (`wire.session`)."""
-    LEGACY = 0x04
+    LEGACY: Final = 0x04
     """The payload is an envelope of the original peer-relay, carried between two gateways or a gateway and a node."""
-    OPENING = 0x08
+    OPENING: Final = 0x08
     """The opener's proof stands before the sealed payload."""
 
 

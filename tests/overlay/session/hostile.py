@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from trio_relay.wire.frame import HEADER_LENGTH, Flag, Frame, Kind
+from trio_relay.wire.record import join_records
 from trio_relay.wire.session import (
     BOX_LENGTH,
     INDEX_LENGTH,
@@ -140,6 +141,13 @@ class Hostile:
         flags = self.world.rng.choice((0, Flag.CONFIRM))
         return self._answer(frame, Kind.DATA, b"\0forged", flags)
 
+    def _connect(self, frame: Frame) -> Frame:
+        [number] = [peer.number for peer in self.world.peers if peer.id == frame.to] or [1]
+        return self._answer(frame, Kind.CONNECT, join_records([self.world.relay_record(number)]))
+
+    def _refused(self, frame: Frame) -> Frame:
+        return self._answer(frame, Kind.REFUSED, b"\1")
+
     def _accept(self, frame: Frame) -> Frame:
         said = self.world.rng.randbytes
         answer = Accept(Cipher.CHACHA20_POLY1305, said(8), said(32), b"", said(BOX_LENGTH))
@@ -173,6 +181,8 @@ FORGERIES: Final[dict[str, Callable[[Hostile, Frame], Frame]]] = {
     "ACK": Hostile._acknowledgement,
     "BUSY": Hostile._busy,
     "DATA": Hostile._data,
+    "CONNECT": Hostile._connect,
+    "REFUSED": Hostile._refused,
     "ACCEPT": Hostile._accept,
     "OPEN": Hostile._open,
     "rubbish": Hostile._rubbish,

@@ -38,7 +38,7 @@ OPENING: Final = 8
 OPEN, ACCEPT, COOKIE, UNKNOWN = 1, 2, 3, 4
 NO_COOKIE: Final = bytes(16)
 HEADER: Final = 56
-MOST_FRAMES: Final = 2**23
+MOST_FRAMES: Final = 2**22
 
 
 # Section 2: messages

@@ -27,7 +27,7 @@ def numbered(number: int, length: int = 8) -> bytes:
 
 def make_keys(number: int = 0) -> Keys:
     """Keys that follow from the number."""
-    return Keys(Cipher.CHACHA20_POLY1305, bytes(32), hashlib.sha256(b"keys %d" % number).digest())
+    return Keys(Cipher.CHACHA20_POLY1305, hashlib.sha256(b"keys %d" % number).digest())
 
 
 def make_session(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,8 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from trio_relay.wire.frame import Kind, build_frame
+from trio_relay.wire.session import Open, build_open
+
 from .hostile import FATES, FORGERIES, Hostile
-from .world import LIMITS, World
+from .world import LATENCY, LIMITS, Passing, World, what
 
 COUNT = 3
 MOST_SESSIONS = 12  # with one peer
@@ -173,3 +176,46 @@ def step(machine: HostileRelayMachine, rng: random.Random) -> None:
         (1, lambda: machine.a_link_breaks(number)),
     ]
     rng.choices([do for _, do in machine_does], [weight for weight, _ in machine_does])[0]()
+
+
+@pytest.mark.parametrize("bad", [100, 101])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_relay_that_opens_in_the_name_of_another_cuts_nobody(bad: int, swapped: bool) -> None:
+    """It shows the cookies that it gets, spends every budget of that name, and passes on whatever else comes."""
+    world = World(relays={1: (100, 101), 2: (100, 101)})
+    a, b = world.peers[::-1] if swapped else world.peers
+    made, shown = dict[bytes, Open](), set[bytes]()
+
+    def say(message_id: bytes, message: Open) -> None:
+        payload = build_open(message)
+        world.inject(build_frame(Kind.SESSION, b.id, a.id, message_id, payload, attempt=1), bad)
+
+    def make() -> None:
+        message_id = world.rng.randbytes(8)
+        made[message_id] = Open(2, world.rng.randbytes(32))
+        say(message_id, made[message_id])
+
+    def flood() -> None:
+        make()
+        world.after(1 / 45, flood)
+
+    def relay(passing: Passing) -> Iterable[float]:
+        frame = passing.frame
+        if frame.message_id in made:
+            if passing.relay == bad and what(frame) == "COOKIE" and frame.message_id not in shown:
+                shown.add(frame.message_id)
+                say(frame.message_id, replace(made[frame.message_id], cookie=frame.payload[1:]))
+            return ()
+        if passing.relay == bad and what(frame) == "OPEN":
+            make()
+            make()
+            return (0.0,)
+        return (LATENCY,)
+
+    world.relay = relay
+    flood()
+    world.advance(20.0)
+    message = world.deliver(a, b, 40.0)
+    world.advance(40.0)
+    assert message.acknowledged
+    assert shown

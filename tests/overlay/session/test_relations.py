@@ -126,7 +126,7 @@ def test_nothing_is_sealed_in_a_session_that_is_used_up() -> None:
 
 def test_twelve_sessions_with_a_peer() -> None:
     """The longest silent makes room, but never the one that is sealed in."""
-    relations, _ = make_relations()
+    relations, _ = make_relations(capacity=7)
     relation = make_relation(relations)
     current = add(relations, relation)
     others = [add(relations, relation, now=float(number), confirmed=False) for number in range(1, 12)]
@@ -137,6 +137,27 @@ def test_twelve_sessions_with_a_peer() -> None:
     assert set(relations.by_index) == {session.index for session in relation.sessions}
     assert relations.has(current)
     assert not relations.has(others[1])
+
+
+def test_two_sessions_with_a_peer_once_there_are_more_than_twice_as_many_as_peers_fit() -> None:
+    """Whoever opens another one then keeps that one and the one that is sealed in, and what is being confirmed."""
+    relations, _ = make_relations(capacity=3)
+    other, relation = make_relation(relations, 2), make_relation(relations)
+    others = [add(relations, other, confirmed=False) for _ in range(3)]
+    current, opening = add(relations, relation), add(relations, relation, now=1.0, confirmed=False)
+    third = add(relations, relation, now=2.0, confirmed=False)
+    assert relation.sessions == [third, opening, current]
+    assert len(relations.by_index) == 6
+    relation.attempt = attempt_with(opening)
+    fourth = add(relations, relation, now=3.0, confirmed=False)
+    assert relation.current is current
+    assert relation.sessions == [fourth, opening, current]
+    relation.attempt = None
+    fifth = add(relations, relation, now=4.0, confirmed=False)
+    assert relation.sessions == [fifth, current]
+    sixth = add(relations, relation, now=5.0, confirmed=False)
+    assert relation.sessions == [sixth, fifth, current], "they are six in all again"
+    assert other.sessions == others[::-1]
 
 
 def test_who_was_silent_for_a_minute_makes_room() -> None:
@@ -160,20 +181,20 @@ def test_who_only_writes_to_us_is_not_silent(active: bool) -> None:
 
 
 def test_when_there_was_no_room_others_wait_a_second() -> None:
-    """To look for some means to look at every peer; for ourselves it is done every time."""
-    relations, _ = make_relations(capacity=1)
+    """To look for some means to look at every peer."""
+    relations, counts = make_relations(capacity=1)
     add(relations, make_relation(relations))
     assert relations.add(node_id(2), 59.5, own=False) is None
     assert relations.add(node_id(2), 60.4, own=False) is None
     assert relations.add(node_id(2), 60.5, own=False) is not None
     assert relations.add(node_id(3), 60.5, own=False) is None
-    assert relations.add(node_id(3), 60.6, own=True) is not None
+    assert counts["sessions_full"] == 3
 
 
 def test_the_longest_silent_go_first_a_sixteenth_at_once() -> None:
     relations, counts = make_relations(capacity=48)
     for number in range(48):
-        add(relations, make_relation(relations, number, float(number % 10)))
+        add(relations, make_relation(relations, number, float(number % 10), own=True))
     make_relation(relations, 100, 1000.0)
     assert len(relations) == 48 - 4 + 1
     assert {node_id(number) for number in (0, 10, 20, 30)}.isdisjoint(peers(relations))
@@ -188,28 +209,45 @@ def test_who_is_known_needs_no_room() -> None:
     assert counts["sessions_full"] == 1
 
 
-def test_an_opener_displaces_the_longest_silent_that_it_never_wrote_to() -> None:
-    relations, _ = make_relations(capacity=3)
-    for number, used, wrote in ((1, 1.0, True), (2, 3.0, False), (3, 2.0, False)):
-        relation = make_relation(relations, number, used)
-        relation.wrote = wrote
-        add(relations, relation, now=used)
+def test_a_quarter_of_the_room_is_for_peers_that_we_write_to() -> None:
+    relations, counts = make_relations(capacity=8)
+    for number in range(6):
+        add(relations, make_relation(relations, number))
+    assert relations.add(node_id(6), 1.0, own=False) is None
+    for number in (6, 7):
+        make_relation(relations, number, 1.0, own=True)
+    assert relations.add(node_id(8), 2.0, own=True) is None
+    assert peers(relations) == {node_id(number) for number in range(8)}
+    assert (counts["sessions_full"], counts["sessions_evicted"]) == (2, 0)
+
+
+@pytest.mark.parametrize("again", [1, 3])
+def test_a_stranger_that_we_write_to_takes_no_room_of_strangers(again: int) -> None:
+    relations, _ = make_relations(capacity=4)
+    strangers = [make_relation(relations, number) for number in range(3)]
+    assert relations.add(node_id(3), 0.0, own=False) is None
+    for _ in range(again):
+        relations.write_to(strangers[0])
+        make_relation(relations, 0, own=True)
+    make_relation(relations, 3, 5.0)
+    # Who is forgotten gives his place back where he took it.
+    relations.remove(strangers[0])
     assert relations.add(node_id(4), 5.0, own=False) is None
-    make_relation(relations, 4, 5.0, own=True)
-    assert peers(relations) == {node_id(1), node_id(2), node_id(4)}
+    relations.remove(strangers[1])
+    make_relation(relations, 4, 5.0)
+    make_relation(relations, 5, 5.0, own=True)
+    assert len(relations) == 4
 
 
-def test_an_active_pair_is_never_displaced() -> None:
-    """Nobody who was written to within a minute makes room, for whomever it is and however many come."""
+def test_nobody_active_is_ever_displaced() -> None:
+    """Nobody who was heard or written to within a minute makes room, for whomever it is and however many come."""
     relations, counts = make_relations(capacity=4)
     for number in range(1, 5):
-        relation = make_relation(relations, number)
-        relation.wrote = True
-        add(relations, relation)
+        add(relations, make_relation(relations, number, own=number == 4))
     for number in range(10, 500):
         now = number / 20
         for relation in relations:
-            relation.used = now
+            relation.sessions[0].used = now
         assert relations.add(node_id(number), now, own=number % 2 == 0) is None
     assert peers(relations) == {node_id(number) for number in range(1, 5)}
     assert counts["sessions_evicted"] == 0
@@ -283,7 +321,7 @@ def test_the_only_session_ends(now: float, used: float, ended: bool) -> None:
 def test_a_replaced_session_ends_when_nothing_came_in_it_for_a_minute() -> None:
     relations, _ = make_relations()
     relation = make_relation(relations)
-    old, new = add(relations, relation), add(relations, relation, now=50.0)
+    old, new = add(relations, relation), add(relations, relation, now=30.0)
     old.received = 40.0
     old.used = 100.0
     relations.sweep(99.9)

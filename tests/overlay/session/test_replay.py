@@ -169,7 +169,7 @@ def test_a_header_changed_on_the_way(what: str) -> None:
     [frame] = alice.deliver(bob.id)[1]
     changed: dict[str, Frame] = {
         "kind": replace(frame, kind=Kind.ACK),
-        "flags": replace(frame, flags=int(Flag.SEALED)),
+        "flags": replace(frame, flags=Flag.SEALED),
         "message_id": replace(frame, message_id=b"message2"),
         "source": replace(frame, source=carol.id),
         "to": replace(frame, to=carol.id),
@@ -205,7 +205,7 @@ def test_every_frame_again_and_backwards(confirmed: bool) -> None:
     assert bob.count("duplicates" if confirmed else "seal_replayed") == 100
 
 
-@pytest.mark.parametrize("highest", [WINDOW, WINDOW + 1, 3 * WINDOW + 500, 2**23 - 1])
+@pytest.mark.parametrize("highest", [WINDOW, WINDOW + 1, 3 * WINDOW + 500, 2**22 - 1])
 def test_the_edges_of_the_window(highest: int) -> None:
     """A datagram that comes 8,191 behind the newest is taken; one that comes 8,192 behind is a copy, come or not."""
     bob = Side(2)
@@ -235,7 +235,7 @@ def test_a_changed_counter_is_not_another_message() -> None:
     open_session(alice, bob)
     [frame] = alice.send(bob.id)
     before = len(bob.delivered)
-    for counter in (0, 5, 100, WINDOW, 2**23, 2**64 - 1):
+    for counter in (0, 5, 100, WINDOW, 2**22, 2**64 - 1):
         payload = frame.payload[:8] + counter.to_bytes(8, "big") + frame.payload[16:]
         bob.receive(replace(frame, payload=payload))
     assert bob.count("seal_broken") == 6

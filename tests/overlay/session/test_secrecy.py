@@ -17,10 +17,11 @@ from trio_relay import open_node
 from trio_relay.exceptions import RemoteProtocolError
 from trio_relay.overlay.session import agreement, proof, secrets
 from trio_relay.overlay.session.agreement import HalfOpen, Opening
+from trio_relay.overlay.session.copies import Copy
 from trio_relay.overlay.session.relations import Attempt, Relation
 from trio_relay.overlay.session.secrets import Ephemeral, Keys, has_kem
 from trio_relay.overlay.session.session import Session
-from trio_relay.overlay.session.sessions import Sealed, Sealing, Sessions
+from trio_relay.overlay.session.sessions import Sealing, Sessions
 from trio_relay.testing import MemoryNetwork
 
 from . import product
@@ -103,7 +104,7 @@ def test_no_object_shows_a_key(kem: bool) -> None:
         for one in reachable(side.router, "trio_relay"):
             kinds.add(type(one))
             assert not leaks.in_text(said_by(one)), type(one)
-    assert kinds >= {Sessions, Session, HalfOpen, Opening, Attempt, Relation, Keys, Ephemeral, agreement.Self, Sealed}
+    assert kinds >= {Sessions, Session, HalfOpen, Opening, Attempt, Relation, Keys, Ephemeral, agreement.Self, Copy}
 
 
 def test_what_sessions_are_made_with_shows_no_key() -> None:
@@ -122,7 +123,7 @@ def test_what_sessions_are_made_with_shows_no_key() -> None:
         opening.message,
         half,
         session,
-        Sealed(session, 3, 2),
+        Copy(session, 3, 2),
         keys,
         own,
         Sealing(os.urandom, 3, True),

@@ -248,7 +248,7 @@ def test_keys_are_forgotten_after_twelve_minutes_even_if_nothing_replaces_them()
 
 
 def test_many_frames_renew_a_session_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a smaller number than 2^22, which test_sealing.py looks at; two frames were sealed while it was opened."""
+    """With a smaller number than 2^21, which test_sealing.py looks at; two frames were sealed while it was opened."""
     monkeypatch.setattr("trio_relay.overlay.session.sessions.RENEW_FRAMES", 10)
     alice, bob = Side(1), Side(2)
     open_session(alice, bob)
@@ -261,7 +261,7 @@ def test_many_frames_renew_a_session_too(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_more_frames_than_the_limit_are_sealed_whatever_becomes_of_the_next_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a smaller number than 2^23. The rest waits, and leaves in the next session."""
+    """With a smaller number than 2^22. The rest waits, and leaves in the next session."""
     for module in ("relations", "openings", "session"):
         monkeypatch.setattr(f"trio_relay.overlay.session.{module}.MOST_FRAMES", 10)
     alice, bob = Side(1), Side(2)
@@ -315,18 +315,23 @@ def test_a_peer_that_we_write_to_is_not_displaced_by_others_that_open() -> None:
     assert alice.count("sessions_opening") == 1
 
 
-def test_who_only_writes_to_us_makes_room_for_whom_we_write_to() -> None:
-    alice = Side(1, limits=replace(QUIET, sessions=2))
-    for number in (11, 12):
-        Insider.opened(number, alice)
-        alice.advance(1.0)
-    bob = Side(2, now=alice.now)
+def test_a_quarter_of_the_room_is_for_whom_we_write_to_and_nobody_active_makes_room() -> None:
+    alice = Side(1, limits=replace(QUIET, sessions=4))
+    strangers = [Insider.opened(number, alice) for number in (11, 12, 13)]
+    late = Insider.half_open(14, alice)
+    alice.receive(late.frame(0, b"", kind=Kind.SESSION, box=late.box))
+    assert (alice.count("sessions_full"), alice.size("session_peers")) == (1, 3)
+    bob = Side(2)
     open_session(alice, bob)
-    assert not alice.router.has_session(identity(11).id)
-    assert alice.router.has_session(identity(12).id)
-    carol = Side(3, now=alice.now)
-    open_session(alice, carol)
+    # Everybody is active: the next one that we write to finds no room either.
+    assert alice.send(identity(5).id) == []
+    assert alice.count("sessions_full") == 2
+    assert all(alice.router.has_session(peer) for peer in (*[stranger.id for stranger in strangers], bob.id))
+    # Once the strangers were silent for a minute, they make room.
+    bob.advance(59.0)
+    alice.advance(59.0)
+    exchange(alice, bob, alice.send(bob.id))
+    alice.advance(1.0)
+    assert len(opened(alice.send(identity(5).id))) == 1
+    assert [alice.router.has_session(peer.id) for peer in strangers].count(False) == 1
     assert alice.router.has_session(bob.id)
-    # Now both are peers that we wrote to: the next one finds no room.
-    assert alice.send(identity(4).id) == []
-    assert alice.count("sessions_full") == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trio_relay.overlay.session.window import WINDOW, ReplayWindow
 
-MOST = 2**23
+MOST = 2**22
 Operation = tuple[str, int]
 
 

@@ -24,7 +24,6 @@ from .primitives import (
 )
 from .reference import (
     HEADER,
-    MOST_FRAMES,
     NO_COOKIE,
     OPENING,
     SEALED,
@@ -50,6 +49,7 @@ OPENER_INDEX: Final = bytes.fromhex("b0b1b2b3b4b5b6b7")
 ACCEPTER_INDEX: Final = bytes.fromhex("c0c1c2c3c4c5c6c7")
 A_COOKIE: Final = bytes.fromhex("d0d1d2d3d4d5d6d7d8d9dadbdcdddedf")
 DATA, ACK, BUSY = 1, 2, 3
+LAST_COUNTER: Final = 2**22 - 1
 COMMENT: Final = (
     "Whole sessions. Ephemeral seeds are X25519 private keys, `kem_seed` is d and z of FIPS 203; `ciphers` are those "
     "that a side likes. `accepter_signed` and `opener_signed` are what the signatures in the boxes cover. A frame's "
@@ -66,8 +66,8 @@ FRAMES: Final = [
     ("ACK of DATA's second attempt", "accepter", ACK, 0x02, 16, 1, 2, "a0a1a2a3a4a5a6a7", 1, "0c01"),
     ("BUSY", "accepter", BUSY, 0x02, 16, 0, 2, "a0a1a2a3a4a5a6a7", 2, "00"),
     ("DATA, fourth attempt, detoured", "opener", DATA, 0x03, 12, 3, 0, "0001020304050607", 8191, "017b2261223a317d"),
-    ("DATA, the last frame", "opener", DATA, 0x02, 16, 0, 2, "08090a0b0c0d0e0f", MOST_FRAMES - 1, "00"),
-    ("DATA of the accepter, the same", "accepter", DATA, 0x02, 16, 0, 2, "08090a0b0c0d0e0f", MOST_FRAMES - 1, "00"),
+    ("DATA, the last frame", "opener", DATA, 0x02, 16, 0, 2, "08090a0b0c0d0e0f", LAST_COUNTER, "00"),
+    ("DATA of the accepter, the same", "accepter", DATA, 0x02, 16, 0, 2, "08090a0b0c0d0e0f", LAST_COUNTER, "00"),
 ]
 SMALL_ORDER: Final = [
     # X25519 keys that give zeros with every other: of order 1, 2, 4 and 8, and more than one name for some of them.

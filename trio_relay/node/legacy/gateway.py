@@ -114,6 +114,10 @@ class Gateway:
         """Whether `send` would not drop a message because too many wait for lookups."""
         return self._router.has_room(to, now)
 
+    def is_keyless(self, node_id: NodeId, now: float) -> bool:
+        """Whether it was asked a moment ago if the id has a key, in vain."""
+        return self._router.waiting.is_keyless(node_id, now)
+
     def is_original(self, node_id: NodeId, now: float) -> bool:
         """Whether the id is an original's, as far as known here: linked with us or another gateway, or heard of."""
         return self._router.knows(node_id, now)
@@ -233,8 +237,8 @@ class Gateway:
 
     def looked_up(self, target: NodeId, now: float, *, asked: bool = True) -> list[GatewayAction]:
         """A lookup ended. `asked`: it was really made, so that an id without a trace is unknown to the overlay."""
-        if asked and not self._overlay.is_ours(target) and not self._overlay.gateways_of(target):
-            self._router.waiting.remember_unknown(target, now)
+        if asked and not self._overlay.is_ours(target):
+            self._router.waiting.remember_keyless(target, now, unknown=not self._overlay.gateways_of(target))
         return self._router.looked_up(target, now)
 
     def carry_failed(self, to: NodeId, payload: bytes, now: float) -> list[GatewayAction]:

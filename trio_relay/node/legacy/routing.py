@@ -136,12 +136,29 @@ class EnvelopeRouter:
         return self.send(replace(envelope, path=(*envelope.path, self._own)), origin, now)
 
     def send(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
-        """Sends an envelope whose path ends with us."""
+        """Sends an envelope whose path ends with us.
+
+        A message of our application is plain text: whoever claims to be its target, or to speak for it, gets it only
+        after a lookup found no key of that id.
+        """
+        to = envelope.to
+        ready = self._overlay.is_ours(to) or self.waiting.is_keyless(to, now)
+        if origin.own and envelope.body_type == "user" and not ready:
+            return self._wait(envelope, origin, now)
+        return self._send(envelope, origin, now)
+
+    def _wait(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
+        waits, ask = self.waiting.add(Waiting(envelope, origin), now)
+        if not waits:
+            self._counts["legacy_dropped"] += 1
+        return [Lookup(envelope.to)] if ask else []
+
+    def _send(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
         entry = self._links.of(envelope.to)
+        if self._overlay.is_ours(envelope.to) and (origin.own or entry is None):
+            return self._send_to_ours(envelope, origin, now)
         if entry is not None:
             return self._texts([entry], envelope, origin, now)
-        if self._overlay.is_ours(envelope.to):
-            return self._send_to_ours(envelope, origin, now)
         gateways = self._gateways(envelope.to, envelope.path, origin, now)
         if gateways:
             return self._carry(gateways, envelope, origin, now)
@@ -200,7 +217,7 @@ class EnvelopeRouter:
     def _send_own(self, envelope: Envelope, now: float) -> list[GatewayAction]:
         known = self._links.of(envelope.to) is not None or self._overlay.is_ours(envelope.to)
         if known or self._gateways(envelope.to, envelope.path, Origin(), now):
-            return self.send(envelope, Origin(), now)
+            return self._send(envelope, Origin(), now)
         return self._send_blindly(envelope, Origin(), now)
 
     def _send_blindly(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
@@ -231,9 +248,12 @@ class EnvelopeRouter:
 
     def has_room(self, to: NodeId, now: float) -> bool:
         """Whether an own message has a way, or may wait for a lookup."""
-        if self.waiting.has_room or self.waiting.is_unknown(to, now):
+        if self.waiting.has_room or self._overlay.is_ours(to):
             return True
-        return self._links.of(to) is not None or self.carrier_of(to, now) is not None
+        if not self.waiting.is_keyless(to, now):
+            return False
+        known = self.waiting.is_unknown(to, now) or self._links.of(to) is not None
+        return known or self.carrier_of(to, now) is not None
 
     def _gateways(self, to: NodeId, path: Iterable[NodeId], origin: Origin, now: float) -> list[NodeId]:
         """Whom to give it to: one if it is known to be alive, else two."""

@@ -18,6 +18,8 @@ _LOOKUPS_PER_SECOND: Final = 20.0
 _LOOKUPS_BURST: Final = 60.0
 """For strangers' envelopes: each unknown target costs the overlay a lookup."""
 _UNKNOWN_FOR: Final = 15.0
+_KEYLESS_FOR: Final = 60.0
+"""So long our own messages for an id leave without asking again whether it has a key."""
 _UNKNOWN_IDS: Final = 4096
 _GRACE: Final = 1.0
 """Beyond `Limits.lookup_timeout`, in case nobody reports the end of a lookup."""
@@ -69,6 +71,7 @@ class WaitingRoom:
         self._counts: Final = counts
         self._questions: dict[NodeId, _Question] = {}
         self._unknown: Final = BoundedMap[NodeId, bool](_UNKNOWN_IDS, _UNKNOWN_FOR)
+        self._keyless: Final = BoundedMap[NodeId, bool](_UNKNOWN_IDS, _KEYLESS_FOR)
         self._rate: Final = TokenBucket(_LOOKUPS_PER_SECOND, _LOOKUPS_BURST, now)
         self.messages = 0
         self.bytes = 0
@@ -83,15 +86,21 @@ class WaitingRoom:
     @property
     def unknown_ids(self) -> int:
         """How many targets are remembered as unknown."""
-        return len(self._unknown)
+        return len(self._unknown) + len(self._keyless)
 
     def is_unknown(self, target: NodeId, now: float) -> bool:
         """Whether a lookup ended without a trace of this id a moment ago."""
         return self._unknown.get(target, now) is not None
 
-    def remember_unknown(self, target: NodeId, now: float) -> None:
-        """A lookup found nothing."""
-        self._unknown.set(target, True, now)
+    def is_keyless(self, target: NodeId, now: float) -> bool:
+        """Whether a lookup ended without a key of this id a moment ago."""
+        return self._keyless.get(target, now) is not None
+
+    def remember_keyless(self, target: NodeId, now: float, *, unknown: bool) -> None:
+        """A lookup found no key; `unknown`: nor any other trace."""
+        self._keyless.set(target, True, now)
+        if unknown:
+            self._unknown.set(target, True, now)
 
     def add(self, waiting: Waiting, now: float) -> tuple[bool, bool]:
         """Lets an envelope wait.
@@ -130,6 +139,7 @@ class WaitingRoom:
     def overdue(self, now: float) -> list[NodeId]:
         """Targets whose lookup nobody reported; forgets old results."""
         self._unknown.expire(now)
+        self._keyless.expire(now)
         return [target for target, question in self._questions.items() if question.deadline <= now]
 
     def next_deadline(self) -> float:

@@ -62,11 +62,13 @@ class Accepting:
         if half is not None and half.message == message.without_cookie():
             if self._half_open.may_repeat(half, state.now):
                 state.send(Kind.SESSION, source, index, half.payload, attempt=attempt, back=via)
+            else:
+                state.counts["session_rate"] += 1
         elif self._is_open(source, index):
             state.counts["session_late"] += 1
         elif not self._admission.either(source):
             state.counts["not_admitted"] += 1
-        elif self._guard.allows(via, source, index, message, state.now):
+        elif self._guard.allows(via.id, source, index, message, state.now):
             self._answer(via, attempt, source, index, message)
         else:
             self._ask_for_cookie(via, attempt, source, index, message)
@@ -88,7 +90,7 @@ class Accepting:
     def _ask_for_cookie(self, via: Neighbour, attempt: int, source: NodeId, index: bytes, message: Open) -> None:
         state = self._state
         state.counts["session_rate"] += 1
-        if self._guard.may_reply(via, state.now):
+        if self._guard.may_reply(via.id, source, state.now):
             cookie = build_cookie(Cookie(self._guard.cookie(source, index, message, state.now)))
             state.send(Kind.SESSION, source, index, cookie, attempt=attempt, back=via)
 
@@ -105,10 +107,10 @@ class Accepting:
             if isinstance(error, WrongProof):
                 self._half_open.pop(half.index)
             return None
+        self._half_open.pop(half.index)
         relation = self._relations.add(source, state.now, own=False)
         if relation is None:
             return None
-        self._half_open.pop(half.index)
         self._relations.open(relation, session, state.now)
         state.counts["sessions_accepted"] += 1
         return session
@@ -117,7 +119,7 @@ class Accepting:
         """A sealed frame with an index that means nothing here: a hint for its sender."""
         state = self._state
         state.counts["session_unknown"] += 1
-        if self._guard.may_reply(via, state.now):
+        if self._guard.may_reply(via.id, source, state.now):
             hint = build_unknown(Unknown(payload[:INDEX_LENGTH]))
             # Like the answer to a retry: there may be none that brings a second one.
             state.send(Kind.SESSION, source, message_id, hint, attempt=max(attempt, 1), back=via)

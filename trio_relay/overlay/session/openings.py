@@ -58,7 +58,9 @@ class Openings:
         self._entropy: Final = entropy
         self._relations: Final = relations
         self._waiting: Final = waiting
-        self._full = False
+        self._turned_away: Final[dict[NodeId, None]] = {}
+        self.moved = False
+        """Whether `next_deadline` may have come nearer since this was last made false."""
         self._timers: list[tuple[float, int, Relation, Attempt]] = []
         self._timer_count = 0
         self._count = 0
@@ -66,16 +68,24 @@ class Openings:
     def __len__(self) -> int:
         return self._count
 
-    def open(self, peer: NodeId) -> None:
-        """Opens a session, unless that is under way or was tried a moment ago."""
+    def open(self, peer: NodeId, *, renewal: bool = False) -> None:
+        """Opens a session, unless that is under way or was tried a moment ago.
+
+        Args:
+            renewal: there is a good one still, so that it may be done later; half of the openings at most are such.
+        """
         state, limits = self._state, self._state.limits
         relation = self._relations.get(peer)
         if relation is not None and (relation.attempt is not None or state.now < relation.opened + _REOPEN):
             return
+        if renewal and self._count >= limits.session_openings // 2:
+            return
         if self._count >= limits.session_openings:
             state.counts["session_openings_full"] += 1
-            self._full = True
+            if len(self._turned_away) < limits.session_waiting:
+                self._turned_away.setdefault(peer)
             return
+        self._turned_away.pop(peer, None)
         relation = relation or self._relations.add(peer, state.now, own=True)
         if relation is not None:
             deadline = state.now + limits.session_timeout
@@ -104,6 +114,7 @@ class Openings:
     def _schedule(self, relation: Relation, attempt: Attempt, at: float) -> None:
         attempt.next_at = at = min(at, attempt.deadline)
         self._timer_count += 1
+        self.moved = True
         heapq.heappush(self._timers, (at, self._timer_count, relation, attempt))
 
     def hurry(self) -> None:
@@ -152,17 +163,22 @@ class Openings:
             return
         relation.unreachable = False
         attempt.session, attempt.number = session, 0
+        attempt.deadline = self._state.now + self._state.limits.session_timeout
         self._relations.open(relation, session, self._state.now)
         self._repeat(relation, attempt)
 
     def receive_cookie(self, source: NodeId, index: bytes, message: Cookie) -> None:
         """The other side is busy and wants to see that we get its answers; one such answer to each copy counts."""
         found = self._attempt_of(source, index)
-        if found is not None and not found[1].cookie_taken:
-            relation, attempt = found
-            attempt.opening.show(message.cookie)
-            self._repeat(relation, attempt)
-            attempt.cookie_taken = True
+        if found is None:
+            return
+        relation, attempt = found
+        if attempt.cookie_taken:
+            self._state.counts["session_hints_ignored"] += 1
+            return
+        attempt.opening.show(message.cookie)
+        self._repeat(relation, attempt)
+        attempt.cookie_taken = True
 
     def receive_unknown(self, source: NodeId, message: Unknown) -> None:
         """A hint that the other side lost a session, by a restart for example: opens another and keeps the old one."""
@@ -170,7 +186,11 @@ class Openings:
         session = relation and next((s for s in relation.sessions if s.remote_index == message.index), None)
         if not relation or not session:
             state.counts["answers_to_nothing"] += 1
-        elif state.now >= session.received + _ALIVE_FOR or not session.confirmed:
+        elif state.now < session.received + _ALIVE_FOR and session.confirmed:
+            # What came may have been held back on the way since before the other side lost it.
+            state.counts["session_hints_ignored"] += 1
+            self.open(source)
+        else:
             state.counts["session_unknown_hints"] += 1
             self.doubt(session)
 
@@ -200,17 +220,14 @@ class Openings:
     def _forget(self, relation: Relation) -> None:
         relation.attempt = None
         self._count -= 1
-        if self._full:
-            # Somebody found no room for an opening.
-            self._full = False
-            for peer in self._waiting.receivers:
-                self.open(peer)
-                if self._full:
-                    break
+        while self._turned_away and self._count < self._state.limits.session_openings:
+            # They found no room for an opening; first come, first served.
+            peer = next(iter(self._turned_away))
+            del self._turned_away[peer]
+            self.open(peer)
 
     def _give_up(self, relation: Relation, attempt: Attempt) -> None:
         self._state.counts["sessions_failed"] += 1
-        self._forget(relation)
         for session in list(relation.sessions):
             if session.confirmed:
                 # Whatever was said about it, there is nothing better.
@@ -218,6 +235,8 @@ class Openings:
             else:
                 self._relations.close(relation, session)
         self._relations.changed(relation, self._state.now)
+        # Last: what is opened in its place may displace this relation.
+        self._forget(relation)
         if self._waiting.waits_for(relation.peer):
             self.open(relation.peer)
 

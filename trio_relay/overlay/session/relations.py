@@ -15,12 +15,16 @@ __all__ = ["Attempt", "Relation", "Relations"]
 
 _MOST_SESSIONS: Final = 12
 """With one peer: more than can be opened, from both sides, within the time in which both must choose the same one."""
+_OTHERS: Final = 0.75
+"""The share of the room for peers to which our application never sent."""
 _TOGETHER: Final = 10.0
 _SUSPECTED_FOR: Final = 2.0
 """So long messages wait for another session when a relay, or the peer, says that it does not know this one."""
 _ACTIVE_FOR: Final = 60.0
 _IDLE: Final = 300.0
 _REPLACED_FOR: Final = 60.0
+_EARLIER: Final = 10.0
+"""Sessions are swept so often, and at other times there."""
 _OVERDUE: Final = 120.0
 """How much longer than its lifetime a session is used while no new one can be opened."""
 
@@ -57,7 +61,7 @@ class Relation:
         attempt: an opening of ours.
         opened: when the last opening began.
         used: when we last wrote to it, or it became known.
-        wrote: whether our application ever sent to it.
+        own: whether our application ever sent to it.
         unreachable: whether the last copy of OPEN found no way.
         lost: whether frames sealed so far may have been lost, for the other side said that it knew no session.
     """
@@ -68,7 +72,7 @@ class Relation:
     current: Session | None = None
     attempt: Attempt | None = None
     opened: float = float("-inf")
-    wrote: bool = False
+    own: bool = False
     unreachable: bool = False
     lost: bool = False
 
@@ -109,7 +113,8 @@ class Relations:
         self._relations: dict[NodeId, Relation] = {}
         self.by_index: Final[dict[bytes, Session]] = {}
         self._ready: dict[NodeId, bool] = {}
-        self._full_until = float("-inf")
+        self._full_until = {True: float("-inf"), False: float("-inf")}
+        self._others = 0
 
     def __len__(self) -> int:
         return len(self._relations)
@@ -125,29 +130,41 @@ class Relations:
         """The relation with a peer, a new one if there is room.
 
         Args:
-            own: whether we want it, so that a peer which only writes to us may have to make room.
+            own: whether we want it; a quarter of the room is kept for such.
         """
         relation = self._relations.get(peer)
         if relation is None:
-            if len(self._relations) >= self._capacity and not self._make_room(now, own):
+            within = own or self._others < self._capacity * _OTHERS
+            if (len(self._relations) >= self._capacity or not within) and not self._make_room(now, own=within):
                 self._counts["sessions_full"] += 1
                 return None
             relation = self._relations[peer] = Relation(peer, now)
+            self._others += 1
+        if own:
+            self.write_to(relation)
         return relation
 
-    def _make_room(self, now: float, own: bool) -> bool:
-        """Forgets the longest silent, a sixteenth of all at once; else, for us, one that we never wrote to.
+    def write_to(self, relation: Relation) -> None:
+        """Our application sends to that peer."""
+        if not relation.own:
+            relation.own = True
+            self._others -= 1
 
-        Looked for at most once a second on behalf of others: it means to look at all.
+    def _make_room(self, now: float, *, own: bool) -> bool:
+        """Forgets the longest silent, a sixteenth of all at once.
+
+        Looked for at most once a second, for it means to look at all.
+
+        Args:
+            own: also such as our application wrote to.
         """
-        if now < self._full_until and not own:
+        if now < self._full_until[own]:
             return False
-        relations = sorted((r for r in self if r.attempt is None), key=lambda r: r.active)
-        gone = [r for r in relations if r.active <= now - _ACTIVE_FOR][: self._capacity // 16 + 1]
+        silent = now - _ACTIVE_FOR
+        idle = [r for r in self if r.attempt is None and (own or not r.own) and r.active <= silent]
+        gone = sorted(idle, key=lambda r: r.active)[: self._capacity // 16 + 1]
         if not gone:
-            self._full_until = now + 1.0
-            if own:
-                gone = [r for r in relations if not r.wrote][:1]
+            self._full_until[own] = now + 1.0
         for relation in gone:
             self._counts["sessions_evicted"] += len(relation.sessions)
             self.remove(relation)
@@ -156,18 +173,29 @@ class Relations:
     def remove(self, relation: Relation) -> None:
         """Forgets a peer and its keys."""
         del self._relations[relation.peer]
+        self._others -= not relation.own
         self._ready.pop(relation.peer, None)
         for session in relation.sessions:
             del self.by_index[session.index]
+            session.forget_keys()
 
     def open(self, relation: Relation, session: Session, now: float) -> None:
         """A new session; of the others but the current one, that makes room in which nothing came for longest."""
         relation.sessions.insert(0, session)
         self.by_index[session.index] = session
         self.changed(relation, now)
-        if len(relation.sessions) > _MOST_SESSIONS:
-            others = [s for s in relation.sessions[1:] if s is not relation.current]
-            self.close(relation, min(others, key=lambda s: s.received))
+        most = 2 * self._capacity
+        self._trim(relation, _MOST_SESSIONS if len(self.by_index) <= most else 2)
+        if len(self.by_index) > most:
+            for other in self:
+                self._trim(other, 2)
+
+    def _trim(self, relation: Relation, most: int) -> None:
+        kept = relation.sessions[0], relation.current, relation.attempt and relation.attempt.session
+        others = [session for session in relation.sessions if session not in kept]
+        others.sort(key=lambda session: session.received)
+        for session in others[: max(0, len(relation.sessions) - most)]:
+            self.close(relation, session)
 
     def has(self, session: Session) -> bool:
         """Whether a session is not forgotten."""
@@ -177,14 +205,23 @@ class Relations:
         """Forgets a session and its keys."""
         relation.sessions.remove(session)
         del self.by_index[session.index]
+        session.forget_keys()
         relation.choose()
 
     # Who can be written to
 
+    def usable(self, relation: Relation, now: float) -> Session | None:
+        """What to seal in for a peer, which may already have forgotten what we are about to forget."""
+        session = relation.usable(now)
+        later = now + _EARLIER
+        if session is None or session.used <= later - _IDLE or session.born <= later - self._lifetime - _OVERDUE:
+            return None
+        return session
+
     def changed(self, relation: Relation, now: float) -> None:
         """A session was opened, confirmed, suspected or cleared: what waits for this peer may leave."""
         relation.choose()
-        if relation.usable(now) is not None:
+        if self.usable(relation, now) is not None:
             self._ready[relation.peer] = relation.lost or self._ready.get(relation.peer, False)
             relation.lost = False
 
@@ -205,7 +242,9 @@ class Relations:
                 attempt = relation.attempt
                 if attempt is not None and attempt.session is session:
                     continue
-                replaced = session is not relation.current and session.received <= now - _REPLACED_FOR
+                current = relation.current
+                since = session.received if current is None else max(session.received, current.born)
+                replaced = session is not current and since <= now - _REPLACED_FOR
                 too_old = session.born <= now - self._lifetime - _OVERDUE
                 if replaced or too_old or session.used <= now - _IDLE:
                     self._counts["sessions_ended"] += 1

@@ -128,7 +128,6 @@ class Keys:
     """Everything that follows from one key agreement."""
 
     cipher: int
-    transcript: bytes
     _prk: Secret = field(repr=False)
 
     def derive(self, label: bytes, length: int = 32) -> Secret:
@@ -141,4 +140,4 @@ class Keys:
 
 def agree(cipher: int, transcript: bytes, secret: Secret) -> Keys:
     """The keys of a transcript and the joined secrets."""
-    return Keys(cipher, transcript, hmac.digest(transcript, secret, "sha256"))
+    return Keys(cipher, hmac.digest(transcript, secret, "sha256"))

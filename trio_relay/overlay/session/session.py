@@ -15,14 +15,14 @@ from .window import ReplayWindow
 
 __all__ = ["MOST_FRAMES", "RENEW_FRAMES", "Arrival", "Session"]
 
-RENEW_FRAMES: Final = 2**22
+RENEW_FRAMES: Final = 2**21
 """Frames of one side after which a new session is opened. AES-GCM is good for 2^34.5 blocks of one key with a margin of
 2^57 (RFC 8446 section 5.5); the largest payload has 2^12 blocks."""
-MOST_FRAMES: Final = 2**23
+MOST_FRAMES: Final = 2**22
 """What one side never exceeds, whatever becomes of the new session."""
 
-_SEALED: Final = int(Flag.SEALED)
-_OPENING: Final = int(Flag.OPENING)
+_SEALED: Final = Flag.SEALED
+_OPENING: Final = Flag.OPENING
 _SEALED_OPENING: Final = _SEALED | _OPENING
 _AFTER_BOX: Final = SEALED_HEAD.size + BOX_LENGTH
 _REFUSED: Final = 64
@@ -99,9 +99,9 @@ class Session:
         self.by_smaller: Final = (own < peer) is self.opener
         opener, accepter = (keys.derive(role + b" data" + said, 44) for role in (b"opener", b"accepter"))
         ours, theirs = (opener, accepter) if proof else (accepter, opener)
-        self._seal: Final = make_cipher(keys.cipher, ours[:32]).encrypt
+        self._seal = make_cipher(keys.cipher, ours[:32]).encrypt
         self._seal_iv: Final = int.from_bytes(ours[32:], "big")
-        self._receive: Final = make_cipher(keys.cipher, theirs[:32]).decrypt
+        self._receive = make_cipher(keys.cipher, theirs[:32]).decrypt
         self._receive_iv: Final = int.from_bytes(theirs[32:], "big")
         self._window: Final = ReplayWindow()
         self._refused: Final[dict[int, None]] = {}
@@ -166,6 +166,10 @@ class Session:
             return plain, Arrival.REFUSED if counter in self._refused else Arrival.COPY
         window.add(counter)
         return plain, Arrival.NEW
+
+    def forget_keys(self) -> None:
+        """Nothing is sealed or opened any more, whoever may still refer to this session."""
+        del self._seal, self._receive
 
     def refuse(self, payload: bytes) -> None:
         """What `unseal` just opened was not taken, for want of room: its copies are `REFUSED`, and never taken.

@@ -27,12 +27,14 @@ from ..state import State
 from ..table import Neighbour
 from .accepting import Accepting
 from .agreement import Self
+from .copies import Copy
 from .openings import Openings, send_empty
 from .relations import Relations
 from .session import RENEW_FRAMES, Arrival, Session
 from .waiting import WaitingMessage, WaitingMessages
+from .window import WINDOW
 
-__all__ = ["Sealed", "Sealing", "Sessions"]
+__all__ = ["Sealing", "Sessions"]
 
 _CONFIRM_EVERY: Final = 0.25
 _DOUBT_AFTER: Final = 3
@@ -57,20 +59,6 @@ class Sealing:
     entropy: Callable[[int], bytes]
     ciphers: int
     kem: bool
-
-
-@dataclass(slots=True, eq=False)
-class Sealed:
-    """How copies of a confirmed message were sealed.
-
-    Attributes:
-        refused: whether the receiver answered one of them "busy", so that it takes none of them.
-    """
-
-    session: Session
-    counter: int
-    flags: int
-    refused: bool = False
 
 
 class Sessions:
@@ -102,9 +90,8 @@ class Sessions:
     def has_room(self, to: NodeId, size: int) -> bool:
         """Whether a message of so many bytes can be sealed at once, or may wait."""
         relation = self._relations.get(to)
-        return (relation is not None and relation.usable(self._state.now) is not None) or self._waiting.has_room(
-            to, size
-        )
+        usable = relation is not None and self._relations.usable(relation, self._state.now) is not None
+        return usable or self._waiting.has_room(to, size)
 
     def knows(self, peer: NodeId) -> bool:
         """Whether that id proved to us that it has a key, and the session is not forgotten."""
@@ -150,10 +137,13 @@ class Sessions:
         *,
         flags: int,
         attempt: int,
-        before: Iterable[Sealed],
+        before: Iterable[Copy],
         since: float,
-    ) -> tuple[bool | None, Sealed | None]:
+    ) -> tuple[bool | None, Copy | None]:
         """Like `send` for a confirmed message, whose copies in one session are the same bytes.
+
+        They are not any more once so much else was sealed that the receiver would take them for repeated: who takes the
+        new one has moved its window past the old ones.
 
         Args:
             before: how its copies were sealed so far, in every session.
@@ -163,43 +153,49 @@ class Sessions:
             What `send` does, and how this copy was sealed.
         """
         state, kind = self._state, Kind.DATA
-        copies = [copy for copy in before if not copy.refused and self._relations.has(copy.session)]
-        if attempt >= _DOUBT_AFTER:
+        copies = [copy for copy in before if self._is_good(copy)]
+        first = None
+        if attempt < _DOUBT_AFTER:
+            first = next((copy for copy in copies if copy.session.suspected is None), None)
+        else:
             for copy in copies:
                 if copy.session.received < since:
                     self._openings.doubt(copy.session)
-        sealed = next((copy for copy in copies if copy.session.suspected is None), None)
-        if sealed is None:
+        if first is None:
             session = self._session_for(to, kind)
             if session is None:
                 return None, None
-            sealed = next((copy for copy in copies if copy.session is session), None)
-            if sealed is None:
-                counter = session.sealed
-                flags, content = session.seal(kind, flags, to, state.own, message_id, payload)
-                return state.send(kind, to, message_id, content, flags=flags, attempt=attempt), Sealed(
-                    session, counter, flags
-                )
-        flags = sealed.flags
-        content = sealed.session.seal_again(sealed.counter, kind, flags, to, state.own, message_id, payload)
-        return state.send(kind, to, message_id, content, flags=flags, attempt=attempt), sealed
+            first = next((copy for copy in copies if copy.session is session), None)
+            if first is None:
+                first = Copy(session, session.sealed, 0)
+                first.flags, content = session.seal(kind, flags, to, state.own, message_id, payload)
+                return state.send(kind, to, message_id, content, flags=first.flags, attempt=attempt), first
+        flags = first.flags
+        content = first.session.seal_again(first.counter, kind, flags, to, state.own, message_id, payload)
+        return state.send(kind, to, message_id, content, flags=flags, attempt=attempt), first
+
+    def _is_good(self, copy: Copy) -> bool:
+        """Whether the receiver may still take one more such copy."""
+        session = copy.session
+        return not copy.refused and self._relations.has(session) and session.sealed - copy.counter <= WINDOW
 
     def _session_for(self, to: NodeId, kind: Kind) -> Session | None:
         """What to seal in now; asks for a new session when that is due."""
         now = self._state.now
         relation = self._relations.get(to)
-        session = None if relation is None else relation.usable(now)
+        session = None if relation is None else self._relations.usable(relation, now)
         if relation is None or session is None:
             self._openings.open(to)
             return None
         if session.sealed >= RENEW_FRAMES or now >= self._renew_at(session):
-            self._openings.open(to)
+            self._openings.open(to, renewal=True)
         session.used = relation.used = now
-        relation.wrote = relation.wrote or kind is Kind.DATA
+        if kind is Kind.DATA:
+            self._relations.write_to(relation)
         return session
 
     def post(self, kind: Kind, to: NodeId, message_id: bytes, payload: bytes, *, flags: int = 0) -> bool:
-        """The same, or lets it wait for a session; False when there is a session and no way."""
+        """Like `send`, but what has no session waits for it; False when there is a session and no way."""
         sent = self.send(kind, to, message_id, payload, flags=flags)
         if sent is None:
             until = self._state.now + self._state.limits.session_timeout
@@ -234,6 +230,11 @@ class Sessions:
                 self._waiting.add(message)
             elif not sent:
                 self._state.counts["no_way"] += 1
+
+    def take_moved(self) -> bool:
+        """Whether `next_deadline` may have come nearer since the last call."""
+        moved, self._openings.moved = self._openings.moved, False
+        return moved
 
     @property
     def has_ready(self) -> bool:
@@ -310,15 +311,16 @@ class Sessions:
 
     def _heard(self, session: Session, via: Neighbour, attempt: int, flags: int) -> None:
         """Something came in a session that was not confirmed, or suspected, or whose opener waits for a sign."""
-        session.suspected = None
+        if session.suspected is not None:
+            session.suspected = None
+            relation = self._relations.get(session.peer)
+            if relation is not None:
+                self._relations.changed(relation, self._state.now)
         if session.proof:
             self._openings.confirmed(session)
         elif flags & Flag.OPENING and self._state.now >= session.confirm_at:
             session.confirm_at = self._state.now + _CONFIRM_EVERY
             send_empty(self._state, session, attempt, back=via)
-        relation = self._relations.get(session.peer)
-        if relation is not None:
-            self._relations.changed(relation, self._state.now)
 
     # Time
 

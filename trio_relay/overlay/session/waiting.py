@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, KeysView
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ...limits import Limits
@@ -25,7 +25,7 @@ class WaitingMessage:
     kind: Kind
     to: NodeId
     message_id: bytes
-    payload: bytes
+    payload: bytes = field(repr=False)
     flags: int
     until: float
 
