@@ -34,7 +34,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every suite that can run here; the last lines name the others."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ("-n", "auto", "--dist", "loadfile")))
 
 
 @nox.session

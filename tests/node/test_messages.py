@@ -66,7 +66,9 @@ async def test_every_kind_of_data_arrives_as_it_was_sent(autojump_clock: MockClo
         assert type(received) is type(data)
 
 
-@pytest.mark.parametrize("data", [object(), {1: 2}, {b"x"}, float("nan")], ids=ascii)
+@pytest.mark.parametrize(
+    "data", [object(), {1: 2}, {b"x"}, float("nan")], ids=["object", "number as key", "set", "NaN"]
+)
 async def test_what_is_neither_bytes_nor_json_is_refused(autojump_clock: MockClock, data: Data) -> None:
     async with open_node(None, network=MemoryNetwork()) as node:
         with pytest.raises(LocalProtocolError):

@@ -17,7 +17,7 @@ from ..support import node_id
 __all__ = ["OWN", "make_half_open", "make_keys", "make_session", "node_id", "numbered"]
 
 OWN: Final = node_id(0)
-_indexes: Final = count(1)
+_indexes: Final = count(1_000_000)
 
 
 def numbered(number: int, length: int = 8) -> bytes:
