@@ -15,10 +15,10 @@ from trio_relay.identity import Identity, verify
 from trio_relay.limits import Limits
 from trio_relay.overlay.actions import Action, LinkHandle, Transmit
 from trio_relay.overlay.router import Router
-from trio_relay.wire.frame import Kind, build_frame
+from trio_relay.wire.frame import Flag, Kind, build_frame
 from trio_relay.wire.record import build_record
 
-from .report import Case, Sample, measure, print_table
+from .report import Case, Sample, measure, print_ratios, print_table
 
 __all__ = ["run"]
 
@@ -27,6 +27,7 @@ _FRAMES: Final = 64
 _READS: Final = 256
 """Reads made beforehand and timed together; each is used once, since the router writes into it."""
 _PAYLOAD: Final = 100
+_SEALED: Final = "64 messages a read, 1 pair, sealed"
 _WALL: Final = 1_700_000_000.0
 _URL: Final = "ws://127.0.0.1:9"
 
@@ -51,15 +52,19 @@ def run(*, seconds: float, repeat: int) -> None:
         for pairs in (1, 100)
     ]
     cases.append(Case("64 frames a message, 100 receivers", partial(_scatter, 100, seconds)))
-    print_table("router", measure(cases, repeat))
+    plain = "64 messages a read, 1 pair"
+    cases.append(Case(_SEALED, partial(_forward, 1, 1, _FRAMES, seconds, Flag.SEALED)))
+    samples = measure(cases, repeat)
+    print_table("router", samples)
+    print_ratios("router, equal frames", "us/frame", samples, [(_SEALED, plain)])
 
 
-def _forward(pairs: int, joined: int, together: int, seconds: float) -> Sample:
+def _forward(pairs: int, joined: int, together: int, seconds: float, flags: int = 0) -> Sample:
     """Every pair has its turn, with a read of `together` frames, `joined` in one message."""
     router, senders, receivers = _network(pairs)
     reads = []
     for sender, receiver in zip(senders, receivers, strict=True):
-        message = b"".join(_data(sender, receiver, number) for number in range(joined))
+        message = b"".join(_data(sender, receiver, number, flags) for number in range(joined))
         reads.append(_Read(sender, [message] * (together // joined)))
     return _time(router, reads, together, seconds)
 
@@ -75,8 +80,8 @@ def _scatter(receivers: int, seconds: float) -> Sample:
     return _time(router, reads, _FRAMES, seconds)
 
 
-def _data(source: Identity, to: Identity, number: int) -> bytes:
-    return build_frame(Kind.DATA, to.id, source.id, number.to_bytes(8, "big"), bytes(_PAYLOAD))
+def _data(source: Identity, to: Identity, number: int, flags: int = 0) -> bytes:
+    return build_frame(Kind.DATA, to.id, source.id, number.to_bytes(8, "big"), bytes(_PAYLOAD), flags=flags)
 
 
 def _network(pairs: int) -> tuple[Router, list[Identity], list[Identity]]:
