@@ -85,7 +85,7 @@ class RawLink:
             while not messages:
                 messages.extend(codec.receive_data(_read(sock)))
             message = messages.pop(0)
-            assert isinstance(message, bytearray)
+            assert isinstance(message, bytes)
             return bytes(message)
 
         sock.sendall(b"".join(codec.send_binary([dialler.receive_hello(next_message())])))
@@ -107,7 +107,7 @@ class RawLink:
         """The same as bytes."""
         return b"".join(self.codec.send_binary([frame]))
 
-    def answer(self, message: bytearray) -> list[int]:
+    def answer(self, message: bytes) -> list[int]:
         """Answers the pings in a message; returns the numbers of the DATA frames in it (their message ids)."""
         numbers = []
         for frame in parse_frames_untrusted(message):
@@ -141,11 +141,11 @@ def _upgrade(sock: socket.socket, place: str) -> bytes:
     return rest
 
 
-def _has_pong(messages: Sequence[bytearray | str]) -> bool:
+def _has_pong(messages: Sequence[bytes | str]) -> bool:
     return any(
         frame.kind == Kind.PONG
         for message in messages
-        if isinstance(message, bytearray)
+        if isinstance(message, bytes)
         for frame in parse_frames_untrusted(message)
     )
 
@@ -187,7 +187,7 @@ def receive_frames(url: str, seed: bytes, size: int, shared: Shared) -> None:
     received = 0
     while True:
         for message in link.codec.receive_data(_read(link.socket)):
-            assert isinstance(message, bytearray)
+            assert isinstance(message, bytes)
             # A relay may join frames. Those of one size need not be parsed to be counted.
             if len(message) % length == 0 and message[4] == Kind.DATA:
                 received += len(message) // length
@@ -222,7 +222,7 @@ def receive_times(url: str, seed: bytes, shared: Shared) -> None:
         data = _read(link.socket)
         now = time.monotonic()
         for message in link.codec.receive_data(data):
-            assert isinstance(message, bytearray)
+            assert isinstance(message, bytes)
             for number in link.answer(message):
                 shared.arrived[number] = now
                 shared.received.value += 1

@@ -104,7 +104,7 @@ def _network(pairs: int) -> tuple[Router, list[Identity], list[Identity]]:
         router.link_up(leaf, leaf.id, 0.0, dialled=False, authority=_URL.removeprefix("ws://"))
         record = build_record(leaf.public_key, leaf.sign, sequence=1, expiry=int(_WALL) + 3600).raw
         status = build_frame(Kind.STATUS, own.id, leaf.id, bytes(8), b"\x01" + record, hop_limit=0)
-        router.receive(leaf, [bytearray(status)], 0.0)
+        router.receive(leaf, [status], 0.0)
     return router, leaves[:pairs], leaves[pairs:]
 
 
@@ -113,7 +113,7 @@ def _time(router: Router, reads: Sequence[_Read], frames: int, seconds: float) -
     turns = cycle(reads)
     spent, sent, forwarded = 0.0, 0, 0
     while spent < seconds:
-        prepared = [(read.link, list(map(bytearray, read.messages))) for read in islice(turns, _READS)]
+        prepared = [(read.link, read.messages) for read in islice(turns, _READS)]
         results: list[list[Action]] = []
         start = time.thread_time()
         for link, messages in prepared:

@@ -126,7 +126,7 @@ class Attacker:
             if not chunk:
                 return
             messages = self.codec.receive_data(chunk)
-        if isinstance(messages[0], bytearray):
+        if isinstance(messages[0], bytes):
             await stream.send_all(self.websocket(self.maybe(dialler.receive_hello(bytes(messages[0])))))
 
     def record(self) -> bytes:

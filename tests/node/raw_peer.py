@@ -55,7 +55,7 @@ class RawPeer:
         self.connection = connection
         self.identity = identity
         self.frames: deque[Frame] = deque()
-        self._messages: deque[bytearray | str] = deque()
+        self._messages: deque[bytes | str] = deque()
 
     @property
     def id(self) -> NodeId:
@@ -98,7 +98,7 @@ class RawPeer:
                 raise trio.EndOfChannel
             self._messages.extend(received)
         message = self._messages.popleft()
-        assert isinstance(message, bytearray)
+        assert isinstance(message, bytes)
         return bytes(message)
 
     async def send(self, *messages: bytes | bytearray) -> None:

@@ -49,7 +49,7 @@ class FakeConnection:
         if self.broken:
             raise trio.BrokenResourceError
 
-    async def receive(self) -> list[bytearray | str]:
+    async def receive(self) -> list[bytes | str]:
         raise AssertionError("a link does not receive")
 
     def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False) -> bool:

@@ -190,7 +190,7 @@ async def impostor(claimed: Identity, own: Identity, connection: Connection, req
     acceptor = Acceptor(claimed.public_key, own.sign, verify, bytes(32), record, (), lambda *_: None)
     await connection.send([acceptor.greet()])
     (reply,) = await connection.receive()
-    assert isinstance(reply, bytearray)
+    assert isinstance(reply, bytes)
     proof, _ = acceptor.receive(bytes(reply))
     await connection.send([proof])
     await connection.receive()

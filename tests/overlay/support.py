@@ -205,7 +205,7 @@ class Bench:
     def receive(self, link: LinkHandle, *frames: Frame | bytes) -> list[Action]:
         """Frames arrive together over one link."""
         message = b"".join(frame if isinstance(frame, bytes) else frame.to_bytes() for frame in frames)
-        return self.router.receive(link, [bytearray(message)], self.now)
+        return self.router.receive(link, [message], self.now)
 
     def advance(self, seconds: float) -> list[Action]:
         """Time passes, and the timer fires whenever it wants to."""

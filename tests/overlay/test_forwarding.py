@@ -77,17 +77,33 @@ def test_a_run_of_frames_for_one_link_leaves_as_one_piece(bench: Bench, links: d
     )
 
 
-def test_a_message_whose_frames_all_go_one_way_is_not_copied(bench: Bench, links: dict[int, BenchLink]) -> None:
-    message = bytearray(b"".join(bench.frame(links[101], to=links[102].id).to_bytes() for _ in range(5)))
-    [action] = of(bench.router.receive(links[101], [message], 0.0), Transmit)
-    assert action.pieces[0] is message
+@pytest.mark.parametrize("messages", [1, 5], ids=["one message", "five messages"])
+def test_frames_of_one_read_that_all_go_one_way_stay_one_piece(
+    bench: Bench, links: dict[int, BenchLink], messages: int
+) -> None:
+    frames = [bench.frame(links[101], to=links[102].id, message_id=b"%8d" % n).to_bytes() for n in range(5)]
+    size = 5 // messages
+    read = [b"".join(frames[n : n + size]) for n in range(0, 5, size)]
+    [action] = of(bench.router.receive(links[101], read, 0.0), Transmit)
+    assert action.pieces == [b"".join(bytes([15]) + frame[1:] for frame in frames)]
     assert action.frames == 5
+
+
+@pytest.mark.parametrize("wrong", [b"half a header", "text"])
+def test_what_is_wrong_with_a_message_costs_only_those_after_it(
+    bench: Bench, links: dict[int, BenchLink], wrong: bytes | str
+) -> None:
+    frames = [bench.frame(links[101], to=links[102].id, message_id=b"%8d" % n).to_bytes() for n in range(3)]
+    actions = bench.router.receive(links[101], [frames[0], frames[1], wrong, frames[2]], 0.0)
+    assert [frame.message_id for frame in sent(actions, links[102])] == [b"       0", b"       1"]
+    assert bench.count("protocol_errors") == 1
 
 
 def test_what_leaves_fits_a_websocket_message(bench: Bench, links: dict[int, BenchLink]) -> None:
     message = bench.frame(links[101], to=links[102].id, payload=bytes(60_000)).to_bytes() * 2
-    actions = bench.router.receive(links[101], [bytearray(message) for _ in range(3)], 0.0)
-    assert len(sent(actions)) == 6
+    small = bench.frame(links[101], to=links[102].id).to_bytes()
+    actions = bench.router.receive(links[101], [small, *[message] * 3, small, message], 0.0)
+    assert len(sent(actions)) == 10
     assert all(action.size <= MAX_MESSAGE for action in of(actions, Transmit))
 
 

@@ -91,16 +91,12 @@ async def test_without_faults_messages_arrive_in_the_call_that_sends_them() -> N
     assert await take(theirs) == [b"0", b"1", b"2", b"3", b"4", "\u00fc"]
 
 
-async def test_received_messages_belong_to_the_receiver() -> None:
+async def test_what_was_sent_may_be_changed_afterwards() -> None:
     ours, theirs = pair(MemoryNetwork(duplication=1))
     piece = bytearray(b"abc")
     ours.send_nowait([piece])
     piece[:] = b"xyz"
-    first, second = await theirs.receive()
-    assert isinstance(first, bytearray)
-    first[:] = b"changed"
-    assert isinstance(second, bytearray)
-    assert bytes(second) == b"abc"
+    assert await theirs.receive() == [b"abc", b"abc"]
 
 
 @pytest.mark.parametrize(("messages", "size"), [(4, 10), (100, 1000)])

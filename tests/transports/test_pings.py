@@ -63,7 +63,7 @@ async def read_messages(peer: trio.SocketStream, number: int, end: bytes) -> tup
         while len(messages) < number or not data.endswith(end):
             chunk = bytes(await peer.receive_some(1 << 20))
             data += chunk
-            messages += [bytes(message) for message in codec.receive_data(chunk) if isinstance(message, bytearray)]
+            messages += [bytes(message) for message in codec.receive_data(chunk) if isinstance(message, bytes)]
     assert codec.failure is None
     return data, messages
 

@@ -192,7 +192,7 @@ def test_held_bytes_are_bounded_by_the_message_and_a_control_frame(role: Role) -
         assert subject.receive_data(stream[i : i + 1]) == []
         most = max(most, subject.held)
     assert 1000 <= most <= 1000 + 8
-    assert subject.receive_data(stream[-1:]) == [bytearray(b"x" * 1000)]
+    assert subject.receive_data(stream[-1:]) == [b"x" * 1000]
     assert subject.held == 0
 
 
@@ -203,14 +203,13 @@ def test_tiny_fragments_hold_their_payload_only() -> None:
 
 
 @each_role
-def test_messages_belong_to_the_caller(role: Role) -> None:
+def test_what_was_received_may_be_changed_afterwards(role: Role) -> None:
     data = bytearray(to(role, FIN | BINARY, b"abc") + to(role, BINARY, b"d"))
     subject = codec(role)
     (message,) = subject.receive_data(memoryview(data))
     data[:] = b"\0" * len(data)
-    assert isinstance(message, bytearray)
-    message += b"more"
-    assert subject.receive_data(to(role, FIN, b"e")) == [bytearray(b"de")]
+    assert message == b"abc"
+    assert subject.receive_data(to(role, FIN, b"e")) == [b"de"]
     data += b"not exported any more"
 
 
@@ -230,7 +229,7 @@ def test_pings_inside_a_message_and_after_our_close(role: Role) -> None:
     subject = codec(role)
     subject.send_close()
     stream = to(role, BINARY, b"a") + to(role, FIN | PING) + to(role, FIN, b"b")
-    assert subject.receive_data(stream) == [bytearray(b"ab")]
+    assert subject.receive_data(stream) == [b"ab"]
     assert subject.data_to_send() == to(other(role), FIN | PONG)
 
 

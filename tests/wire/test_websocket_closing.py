@@ -59,9 +59,9 @@ def test_our_close_is_sent_once_and_not_repeated_as_a_reply(role: Role) -> None:
     subject = codec(role)
     assert subject.send_close(1001, "bye") == to(other(role), FIN | CLOSE, b"\x03\xe9bye")
     assert subject.send_close() == b""
-    assert subject.receive_data(to(role, FIN | BINARY, b"early")) == [bytearray(b"early")]
+    assert subject.receive_data(to(role, FIN | BINARY, b"early")) == [b"early"]
     stream = to(role, FIN | BINARY, b"late") + to(role, FIN | CLOSE, b"\x03\xe9")
-    assert subject.receive_data(stream) == [bytearray(b"late")]
+    assert subject.receive_data(stream) == [b"late"]
     assert (subject.closed, subject.has_output) == (True, False)
 
 

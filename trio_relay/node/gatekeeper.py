@@ -87,7 +87,7 @@ class Gatekeeper:
         self,
         connection: Connection,
         first: str | None,
-        messages: Sequence[bytearray | str],
+        messages: Sequence[bytes | str],
         *,
         dialled: bool,
         since: float | None = None,
@@ -110,11 +110,11 @@ class Gatekeeper:
         self,
         connection: Connection,
         first: str | None,
-        messages: Sequence[bytearray | str],
+        messages: Sequence[bytes | str],
         expected: NodeId | None,
-    ) -> tuple[NodeId, Sequence[bytearray | str]]:
+    ) -> tuple[NodeId, Sequence[bytes | str]]:
         """Reads the other id before ours is sent: an original that never heard us takes no harm from a refusal."""
-        frame: bytearray | str | None = first
+        frame: bytes | str | None = first
         if frame is None:
             received = await connection.receive()
             if not received:
@@ -131,7 +131,7 @@ class Gatekeeper:
         return peer, messages
 
     async def _run_link(
-        self, connection: Connection, peer: NodeId, messages: Sequence[bytearray | str], dialled: bool
+        self, connection: Connection, peer: NodeId, messages: Sequence[bytes | str], dialled: bool
     ) -> None:
         runtime = self._runtime
         link = runtime.link(connection, peer, dialled=dialled, legacy=True)

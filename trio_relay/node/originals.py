@@ -21,7 +21,7 @@ class Originals(Protocol):
         self,
         connection: Connection,
         first: str | None,
-        messages: Sequence[bytearray | str],
+        messages: Sequence[bytes | str],
         *,
         dialled: bool,
         since: float | None = None,

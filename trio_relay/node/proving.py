@@ -17,7 +17,7 @@ from ..wire.ids import NodeId
 
 __all__ = ["Introduced", "LegacyPeer", "prove_as_acceptor", "prove_as_dialler"]
 
-Messages = Sequence[bytearray | str]
+Messages = Sequence[bytes | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LegacyPeer:
     messages: Messages = field(default=())
 
 
-async def _receive(connection: Connection) -> tuple[bytearray | str, Messages]:
+async def _receive(connection: Connection) -> tuple[bytes | str, Messages]:
     messages = await connection.receive()
     if not messages:
         raise HandshakeError(f"{connection.remote} closed the connection during the handshake")

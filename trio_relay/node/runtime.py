@@ -60,7 +60,7 @@ _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
 
 
-Inbound: TypeAlias = tuple[Link, Sequence[bytearray | str] | trio.Event]
+Inbound: TypeAlias = tuple[Link, Sequence[bytes | str] | trio.Event]
 """What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
 
 
@@ -223,7 +223,7 @@ class Runtime:
         self,
         connection: Connection,
         peer: Proven,
-        first: Sequence[bytearray | str],
+        first: Sequence[bytes | str],
         *,
         dialled: bool,
         url: str = "",
@@ -261,7 +261,7 @@ class Runtime:
                 link.close_soon(Reason.UNWANTED)
         await link.wait_closed()
 
-    async def _read_to_end(self, link: Link, first: Sequence[bytearray | str]) -> tuple[str, bool]:
+    async def _read_to_end(self, link: Link, first: Sequence[bytes | str]) -> tuple[str, bool]:
         """Reads until the link ends and the router has all that came; returns why it ended, and whether politely."""
         reason, alive = "connection lost", False
         try:
@@ -278,7 +278,7 @@ class Runtime:
         await handled.wait()
         return reason, alive
 
-    async def _read(self, link: Link, messages: Sequence[bytearray | str]) -> None:
+    async def _read(self, link: Link, messages: Sequence[bytes | str]) -> None:
         """The reader: hands on what comes until the link ends."""
         connection, router = link.connection, self.router
         while True:

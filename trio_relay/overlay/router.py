@@ -328,7 +328,7 @@ class Router:
 
     # Frames and time
 
-    def receive(self, link: LinkHandle, messages: Sequence[bytearray | str], now: float) -> list[Action]:
+    def receive(self, link: LinkHandle, messages: Sequence[bytes | str], now: float) -> list[Action]:
         """The WebSocket messages of one read from a link."""
         parts, state = self._parts, self._state
         state.now = max(state.now, now)

@@ -328,10 +328,10 @@ class SimulatedNetwork:
         assert end.up, "the router used a link that is down"
         if not self._installing:
             self.counts["control" if action.control else "data"] += action.frames
-            message = bytearray(b"".join(action.pieces))
+            message = b"".join(action.pieces)
             self._after(self.latency, lambda: self._arrive(end.other, message))
 
-    def _arrive(self, end: _End, message: bytearray) -> None:
+    def _arrive(self, end: _End, message: bytes) -> None:
         peer = end.peer
         if end.up and peer.alive and self._together(end.other.peer, peer):
             self._carry_out(peer, peer.router.receive(end, [message], self.now))

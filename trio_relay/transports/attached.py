@@ -61,7 +61,7 @@ class AttachedConnection:
         """Never: trio-websocket answers control frames by itself."""
         return False
 
-    async def receive(self) -> list[bytearray | str]:
+    async def receive(self) -> list[bytes | str]:
         """See `Connection.receive`; one message at a time."""
         message = await self._call(self._connection.get_message)
         if message is None:
@@ -72,7 +72,7 @@ class AttachedConnection:
                 f"expected a message of at most {self._limits.websocket_message} bytes, got {size}",
                 MESSAGE_TOO_BIG,
             )
-        return [message if isinstance(message, str) else bytearray(message)]
+        return [message]
 
     def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False) -> bool:
         """Not possible here.

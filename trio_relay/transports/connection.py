@@ -29,7 +29,7 @@ class Connection(Protocol):
     offered_subprotocol: bool
     """Acceptor: the upgrade request named our subprotocol. Dialler: it was named and echoed."""
 
-    async def receive(self) -> list[bytearray | str]:
+    async def receive(self) -> list[bytes | str]:
         """Waits for at least one message and returns all that are complete; an empty list is the end.
 
         Raises:

@@ -247,10 +247,9 @@ class MemoryNetwork:
             if rng.random() < faults.duplication:
                 self.counts["duplicated"] += 1
                 copies = 2
-        for number in range(copies):
-            copy = bytearray(item) if number and isinstance(item, bytearray) else item
-            target.expect(copy)
-            self._schedule(source, copy)
+        for _ in range(copies):
+            target.expect(item)
+            self._schedule(source, item)
 
     def _schedule(self, source: MemoryConnection, item: Item) -> None:
         faults, rng = self.faults, source.rng

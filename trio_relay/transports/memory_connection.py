@@ -13,7 +13,7 @@ from .connection import Buffer, TransportName
 
 __all__ = ["Item", "MemoryConnection"]
 
-Item: TypeAlias = bytearray | str | None
+Item: TypeAlias = bytes | str | None
 """What travels: a message, or None, the end that a polite close announces."""
 
 Carry: TypeAlias = Callable[["MemoryConnection", Item], None]
@@ -56,9 +56,9 @@ class MemoryConnection:
         self._carry = carry
         self._buffer_messages, self._buffer_bytes = buffer
         self._close_timeout = close_timeout
-        self._inbox: deque[bytearray | str] = deque()
+        self._inbox: deque[bytes | str] = deque()
         self._coming_messages = self._coming_bytes = 0
-        self._leftover: bytearray | str | None = None
+        self._leftover: bytes | str | None = None
         self._arrived: trio.Event | None = None
         self._room: trio.Event | None = None
         self._ended = self._broken = self._closed = False
@@ -69,7 +69,7 @@ class MemoryConnection:
 
     # Receiving
 
-    async def receive(self) -> list[bytearray | str]:
+    async def receive(self) -> list[bytes | str]:
         """See `Connection.receive`."""
         self._check_open()
         if self._arrived is not None:
@@ -101,7 +101,7 @@ class MemoryConnection:
         self._check_open()
         if self._leftover is not None:
             raise trio.BusyResourceError("expected flush to return before the next message")
-        payload = bytearray().join(pieces)
+        payload = b"".join(pieces)
         self._leftover = payload.decode() if text else payload
         return self._send_leftover()
 

@@ -104,7 +104,7 @@ class WebSocketConnection:
 
     # Receiving
 
-    async def receive(self) -> list[bytearray | str]:
+    async def receive(self) -> list[bytes | str]:
         """See `Connection.receive`; of a WebSocket that is at least one message, or the end of the stream."""
         if self._closed or self._closing:
             raise trio.ClosedResourceError("this connection was closed")

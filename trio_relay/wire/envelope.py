@@ -76,7 +76,7 @@ class Envelope:
     """The same beside the body's ``type`` and ``data``."""
 
 
-def parse_id_frame_untrusted(text: str | bytes | bytearray) -> NodeId:
+def parse_id_frame_untrusted(text: str | bytes) -> NodeId:
     """Reads the first message of a link: a Buffer object, a hexadecimal string or an array of integers.
 
     Raises:
@@ -92,7 +92,7 @@ def build_id_frame(node_id: NodeId) -> bytes:
     return encode(bytes_to_buffer(node_id))
 
 
-def parse_envelope_untrusted(text: str | bytes | bytearray) -> Envelope:
+def parse_envelope_untrusted(text: str | bytes) -> Envelope:
     """Reads any message but the first. ``to`` and ``from`` may be strings, or Buffer objects (after a hop).
 
     A nonce that is no string is refused: it would have ended the process of the first original that met it.

@@ -54,7 +54,7 @@ _fast_decode: Final = msgspec.json.Decoder().decode
 _fast_encode: Final = msgspec.json.Encoder().encode
 
 
-def decode_untrusted(data: bytes | bytearray | str, *, max_depth: int = MAX_DEPTH) -> JSONValue:
+def decode_untrusted(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> JSONValue:
     """Reads one JSON value. The caller bounds the size of `data`.
 
     Args:

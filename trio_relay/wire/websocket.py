@@ -57,7 +57,7 @@ class WebSocketCodec:
     Example:
         >>> codec = WebSocketCodec(Role.SERVER, max_message=1024, max_fragments=4, new_mask=bytes)
         >>> codec.receive_data(bytes.fromhex("828301020304 606060"))
-        [bytearray(b'abc')]
+        [b'abc']
         >>> codec.send_binary([b"abc"])
         [b'\\x82\\x03', b'abc']
 
@@ -121,14 +121,14 @@ class WebSocketCodec:
 
     # Receiving
 
-    def receive_data(self, data: Buffer) -> list[bytearray | str]:
+    def receive_data(self, data: Buffer) -> list[bytes | str]:
         """Takes the next piece of the stream and returns every message that it completes, in order.
 
-        Binary messages are bytearrays that belong to the caller, text messages are strings. Messages that were
+        Binary messages are bytes, text messages are strings. Messages that were
         complete before a violation are returned; `failure` is set then, and a close frame waits in
         `data_to_send`. Data after a close frame or a violation is ignored. Nothing is raised.
         """
-        messages: list[bytearray | str] = []
+        messages: list[bytes | str] = []
         if self.closed:
             return messages
         if self._buffer:
@@ -154,7 +154,7 @@ class WebSocketCodec:
         self._buffer = bytearray()
         self._message = self._decoder = None
 
-    def _take_frames(self, data: bytes, messages: list[bytearray | str]) -> int:
+    def _take_frames(self, data: bytes, messages: list[bytes | str]) -> int:
         """Takes complete frames; returns where an incomplete one begins, or the end after a close frame.
 
         Raises:
@@ -174,7 +174,7 @@ class WebSocketCodec:
                 return position
             position = after
 
-    def _take_frame_untrusted(self, data: bytes, position: int, messages: list[bytearray | str]) -> int:
+    def _take_frame_untrusted(self, data: bytes, position: int, messages: list[bytes | str]) -> int:
         """Takes one frame of any kind; returns the position after it, or `position` if it is incomplete.
 
         Raises:
@@ -225,12 +225,12 @@ class WebSocketCodec:
                 f"expected at most {self._max_fragments} fragments in a message, got more", POLICY_VIOLATION
             )
 
-    def _take_data_untrusted(self, opcode: int, final: bool, payload: bytes, messages: list[bytearray | str]) -> None:
+    def _take_data_untrusted(self, opcode: int, final: bool, payload: bytes, messages: list[bytes | str]) -> None:
         """Takes the payload of a data frame; text is validated frame by frame, so that it fails early."""
         try:
             if self._message is None:
                 if final:
-                    messages.append(payload.decode() if opcode == Opcode.TEXT else bytearray(payload))
+                    messages.append(payload.decode() if opcode == Opcode.TEXT else payload)
                     return
                 self._message, self._fragments = bytearray(), 0
                 self._decoder = _Utf8Decoder() if opcode == Opcode.TEXT else None
@@ -242,7 +242,7 @@ class WebSocketCodec:
             raise RemoteProtocolError("expected UTF-8 in a text message", INVALID_UTF8) from None
         if final:
             # Decoding again at the end costs less than keeping the pieces of text: those may be tiny and many.
-            messages.append(self._message if self._decoder is None else self._message.decode())
+            messages.append(bytes(self._message) if self._decoder is None else self._message.decode())
             self._message = self._decoder = None
 
     def _take_control_untrusted(self, opcode: int, payload: bytes) -> None:

@@ -149,7 +149,7 @@ class Peer:
         link = self.links[relay]
         if link.up:
             self.world.arriving = frame
-            self.world.carry_out(self, self.router.receive(link, [bytearray(frame)], self.world.now))
+            self.world.carry_out(self, self.router.receive(link, [frame], self.world.now))
             self.world.arriving = b""
 
     # The application

@@ -105,7 +105,7 @@ class Side:
         left: list[Frame] = []
         for frame in frames:
             data = frame if isinstance(frame, bytes) else frame.to_bytes()
-            left += self._carry_out(self.router.receive(link, [bytearray(data)], self.now))
+            left += self._carry_out(self.router.receive(link, [data], self.now))
         return left
 
     def send(self, to: NodeId, data: bytes = b"hello") -> list[Frame]:

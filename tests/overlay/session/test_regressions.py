@@ -225,7 +225,7 @@ def test_a_refusal_is_about_what_we_asked() -> None:
 
     def refuse(counter: int, message_id: bytes) -> list[Action]:
         frame = bob.frame(counter, bytes([Reason.NO_ADDRESS]), kind=Kind.REFUSED, message_id=message_id)
-        actions = alice.router.receive(900, [bytearray(frame)], alice.now)
+        actions = alice.router.receive(900, [frame], alice.now)
         return [action for action in actions if isinstance(action, LinkRefused)]
 
     assert refuse(1, b"another1") == []

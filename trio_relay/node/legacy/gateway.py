@@ -252,7 +252,7 @@ class Gateway:
 
     # Envelopes
 
-    def receive(self, link: LinkHandle, text: str | bytes | bytearray, now: float) -> list[GatewayAction]:
+    def receive(self, link: LinkHandle, text: str | bytes, now: float) -> list[GatewayAction]:
         """One message of an original, any after its id frame."""
         entry = self._links.get(link)
         if entry is None:
