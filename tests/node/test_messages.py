@@ -50,6 +50,22 @@ async def test_leaves_exchange_messages_through_a_relay_that_they_share(autojump
         assert await alice.receive() == Message("hello yourself", bob.id, proven=True)
 
 
+async def test_without_sealing_messages_arrive_and_only_neighbours_are_proven(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    async with (
+        open_node("relay", network=network, sealed=False) as relay,
+        open_node(None, [url("relay")], network=network, sealed=False) as alice,
+        open_node(None, [url("relay")], network=network, sealed=False) as bob,
+    ):
+        await until(lambda: relays_of(alice) and relays_of(bob))
+        assert (await alice.deliver(bob.id, "hello")).hops == 2
+        assert await bob.receive() == Message("hello", alice.id, proven=False)
+        await alice.deliver(relay.id, "hello")
+        assert await relay.receive() == Message("hello", alice.id, proven=True)
+        with pytest.raises(LocalProtocolError, match="opened with sealed=False"):
+            await alice.send(bob.id, "secret", sealed=True)
+
+
 async def test_neighbour_is_a_proven_sender(autojump_clock: MockClock) -> None:
     async with open_town(1, 1) as town:
         await town.leaves[0].send(town.relays[0].id, 1)

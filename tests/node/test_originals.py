@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_relay import Limits, Node, NodeId, open_node
+from trio_relay import Limits, Node, NodeId, SessionTimeout, open_node
 from trio_relay.testing import MemoryNetwork
 from trio_relay.transports.memory_connection import MemoryConnection
 from trio_relay.wire.envelope import build_id_frame, parse_envelope_untrusted
@@ -79,6 +79,21 @@ async def test_a_lookup_without_a_relay_to_ask_does_not_make_the_id_unknown(auto
         assert node.statistics().sizes["legacy_remembered"] == remembered
         texts = [text for text in await connection.receive() if text != build_id_frame(node.id).decode()]
         assert [parse_envelope_untrusted(text).to for text in texts[-2:]] == [node_id(9), node_id(10)]
+
+
+async def test_what_must_be_sealed_never_reaches_an_original(autojump_clock: MockClock) -> None:
+    """Nobody of that id can open it: it waits, expires, and is counted; `deliver` says so."""
+    async with open_linked() as (node, connection):
+        await node.send(ORIGINAL, "secret", sealed=True)
+        node.send_nowait(ORIGINAL, "secret", sealed=True)
+        with pytest.raises(SessionTimeout) as caught:
+            await node.deliver(ORIGINAL, "secret", 20, sealed=True)
+        assert caught.value.outcome == "not_delivered"
+        assert count(node, "session_waiting_expired") == 2
+        await node.send(ORIGINAL, "public")
+        texts = [str(text) for text in await connection.receive()]
+        assert not [text for text in texts if "secret" in text]
+        assert "public" in texts[-1]
 
 
 async def test_send_waits_while_too_many_messages_wait_for_a_lookup(autojump_clock: MockClock) -> None:

@@ -66,6 +66,15 @@ def test_a_network_with_installed_links_is_like_a_grown_one(leaves: float) -> No
     assert sim.statistics().counts["spoofed"] == 0
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_sealed_or_not_the_ways_are_the_same(sealed: bool) -> None:
+    sim = Simulator(9, sealed=sealed)
+    sim.grow(30, leaves=0.5, settle=10.0)
+    assert_one_network(sim, 100)
+    sessions = sum(peer.router.sizes().get("sessions", 0) for peer in sim.alive)
+    assert (sessions > 0) is sealed
+
+
 def test_silent_death_is_noticed_by_keepalive_and_costs_ten_seconds_more() -> None:
     sim = Simulator(4)
     sim.grow(40)
