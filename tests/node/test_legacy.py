@@ -495,6 +495,19 @@ class TestQuestions:
         assert len(mine) == 3
         assert not set(mine) & set(ours[:2])  # nobody knows whether those live
 
+    def test_an_original_is_told_of_those_that_came_after_it_asked(self) -> None:
+        """It asks once; it is told again twice, if there is anybody new."""
+        gateway, overlay = linked(A, B)
+        for peer in (A, B):
+            gateway.receive(peer, text(FindPeers(peer), source=peer), 0.0)
+        assert gateway.next_deadline() <= 2.0
+        news = {where: parse_body_untrusted(envelope) for where, envelope in sent(gateway.handle_timeout(2.0))}
+        assert news == {A: FoundPeers((B,))}
+        overlay.nodes, overlay.neighbours = [N], {N}
+        news = {where: parse_body_untrusted(envelope) for where, envelope in sent(gateway.handle_timeout(10.0))}
+        assert news == {A: FoundPeers((B, N)), B: FoundPeers((A, N))}
+        assert sent(gateway.handle_timeout(100.0)) == []
+
     def test_an_offer_is_answered_with_our_address(self) -> None:
         gateway, _ = linked(A, url="ws://relay.example:1")
         offer = text(HandshakeOffer(), source=B, path=(B, A))

@@ -39,6 +39,7 @@ from .waiting import Origin
 __all__ = ["LegacyEndpoint"]
 
 _LISTED_ORIGINALS: Final = 16
+_LIST_AGAIN: Final = (2.0, 10.0)
 _LISTED_OURS: Final = 3
 """Spare ways in if we go away; whoever else is listed and leaves may stay pending at the original for ever."""
 
@@ -114,7 +115,9 @@ class LegacyEndpoint:
             case User(value):
                 return self._take_message(envelope.source, value)
             case FindPeers(target):
-                return self._router.reply(envelope, self._found(target, envelope.source), origin, now)
+                found = self._found(target, envelope.source)
+                self._remember_list(envelope.source, found, origin, now)
+                return self._router.reply(envelope, found, origin, now)
             case FoundPeers(ids):
                 self._take_found(envelope.source, ids, origin, now)
             case HandshakeOffer():
@@ -142,6 +145,22 @@ class LegacyEndpoint:
         ours = [n for n in self._overlay.legacy_nodes() if n not in (asker, self._own) and self._overlay.linked(n)]
         ids += sorted(ours, key=lambda node_id: distance(node_id, target))[:_LISTED_OURS]
         return FoundPeers(tuple(sorted(ids, key=lambda node_id: distance(node_id, target))))
+
+    def _remember_list(self, asker: NodeId, found: FoundPeers, origin: Origin, now: float) -> None:
+        """An original asks once, as soon as it is linked; whoever comes a moment later would stay unknown to it."""
+        entry = self._links.get(origin.link) if origin.link is not None else None
+        if entry is not None and entry.peer == asker:
+            entry.listed = frozenset(found.ids)
+            entry.list_again = [now + pause for pause in _LIST_AGAIN]
+
+    def _list_again(self, now: float) -> list[GatewayAction]:
+        actions: list[GatewayAction] = []
+        for entry in self._links.list_again(now):
+            found = self._found(entry.peer, entry.peer)
+            if not entry.listed.issuperset(found.ids):
+                entry.listed |= frozenset(found.ids)
+                actions += self._router.send(self._router.envelope(entry.peer, found), Origin(), now)
+        return actions
 
     def _take_found(self, source: NodeId, ids: tuple[NodeId, ...], origin: Origin, now: float) -> None:
         """Only the first answer of a neighbour counts, so nobody can make us talk to ids of his choice for long."""
@@ -197,6 +216,7 @@ class LegacyEndpoint:
         for peer in [p for p, deadline in self._wishes.items() if deadline <= now]:
             del self._wishes[peer]
             actions.append(ConnectFailed(peer, "the peer did not answer"))
+        actions += self._list_again(now)
         stranger = self._introductions.take(now)
         if stranger is not None and self._may_introduce(stranger):
             actions.append(Introduce(stranger, dial=not self._overlay.reaches(stranger)))

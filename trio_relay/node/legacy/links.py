@@ -32,6 +32,8 @@ class LegacyLink:
         deaf_at: when it is given up unless it has said something.
         spoken: whether any envelope came over it.
         answered: whether it answered our question for peers.
+        listed: the ids that it was told of when it asked for peers.
+        list_again: when it is told of those that came since, in turn.
     """
 
     link: LinkHandle
@@ -42,10 +44,17 @@ class LegacyLink:
     deaf_at: float
     spoken: bool = False
     answered: bool = False
+    listed: frozenset[NodeId] = frozenset()
+    list_again: list[float] = field(default_factory=list)
     number: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.number = int.from_bytes(self.peer, "big")
+
+    def next_deadline(self) -> float:
+        """When something is due."""
+        deadline = self.publish_at if self.spoken else min(self.publish_at, self.deaf_at)
+        return min(deadline, self.list_again[0]) if self.list_again else deadline
 
 
 class LegacyLinks:
@@ -106,9 +115,13 @@ class LegacyLinks:
         """Links that never said anything."""
         return [entry for entry in self if not entry.spoken and entry.deaf_at <= now]
 
+    def list_again(self, now: float) -> list[LegacyLink]:
+        """Links over which it is time to tell again of peers."""
+        due = [entry for entry in self if entry.list_again and entry.list_again[0] <= now]
+        for entry in due:
+            del entry.list_again[0]
+        return due
+
     def next_deadline(self) -> float:
         """When one of these has something."""
-        return min(
-            (min(e.publish_at, float("inf") if e.spoken else e.deaf_at) for e in self),
-            default=float("inf"),
-        )
+        return min((e.next_deadline() for e in self), default=float("inf"))
