@@ -96,6 +96,23 @@ async def test_what_must_be_sealed_never_reaches_an_original(autojump_clock: Moc
         assert "public" in texts[-1]
 
 
+async def test_last_words_to_an_original_wait_for_the_lookup(autojump_clock: MockClock) -> None:
+    """It is known as such by its gateway's record, and is asked about before anything is said in plain text."""
+    network = MemoryNetwork(latency=0.01)
+    async with network, open_node("a", network=network, legacy=True) as gateway:
+        connection = await network.host("original").dial(url("a"), subprotocol=False)
+        await connection.send([build_id_frame(ORIGINAL)], text=True)
+        await until(lambda: ORIGINAL in gateway.links)
+        async with open_node(None, [url("a")], network=network, legacy=True) as node:
+            await until(lambda: relays_of(node))
+            await node.send(ORIGINAL, "last words")
+        texts: list[str] = []
+        with trio.move_on_after(5):
+            while not any("last words" in text for text in texts):
+                texts += map(str, await connection.receive())
+        assert "last words" in texts[-1]
+
+
 async def test_send_waits_while_too_many_messages_wait_for_a_lookup(autojump_clock: MockClock) -> None:
     network, limits = MemoryNetwork(latency=0.1), Limits(unlinked_messages=5)
     async with (

@@ -182,6 +182,7 @@ class Application:
         if known is not None:
             return known
         self._desk.check_open()
+        asked = bool(self._router.table.closest_relays(to, 1))
         with self._desk.looking() as waiter:
             started, actions = self._router.lookup(to, waiter, trio.current_time())
             runtime.act(actions)
@@ -191,6 +192,8 @@ class Application:
                     assert isinstance(found, Found)
                     if found.record is not None:
                         return found.record
+                    if runtime.legacy is not None:
+                        runtime.legacy.looked_up(to, asked=asked)
         raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")
 
     # What there is

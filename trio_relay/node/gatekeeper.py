@@ -233,7 +233,11 @@ class Gatekeeper:
     def found(self, action: Found) -> None:
         """A lookup of the gateway ended."""
         assert isinstance(action.query, _Question)
-        self._act(self._gateway.looked_up(action.target, trio.current_time(), asked=action.query.asked))
+        self.looked_up(action.target, asked=action.query.asked)
+
+    def looked_up(self, to: NodeId, *, asked: bool) -> None:
+        """A lookup, the gateway's or the application's, ended: what waited for it leaves."""
+        self._act(self._gateway.looked_up(to, trio.current_time(), asked=asked))
         self._runtime.desk.change()
 
     def tunnel(self, action: Tunnel) -> None:

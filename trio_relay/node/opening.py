@@ -196,6 +196,14 @@ def _dialable(bound: str) -> str:
         return join_host_port(loopback, found[1])
 
 
+def _has_last_words(runtime: Runtime) -> bool:
+    """Whether anything waits to leave: for a session, or, for originals, for a lookup or a gateway's confirmation."""
+    if runtime.router.awaits_sessions:
+        return True
+    legacy, (carried, _) = runtime.legacy, runtime.router.pending_deliveries
+    return legacy is not None and (carried > 0 or legacy.sizes["legacy_waiting"] > 0)
+
+
 async def _shut_down(runtime: Runtime, listeners: Sequence[_Listener]) -> None:
     """Stops what comes in, says goodbye, lets backlogs drain, closes links; bounded by four close timeouts."""
     for listener in listeners:
@@ -203,8 +211,8 @@ async def _shut_down(runtime: Runtime, listeners: Sequence[_Listener]) -> None:
     runtime.desk.begin_closing()
     runtime.router.take_no_more()
     with trio.move_on_after(runtime.limits.close_timeout):
-        # What was sent a moment ago to a new peer leaves with the answer to the opening of a session.
-        while runtime.router.awaits_sessions:
+        # What was sent a moment ago leaves with the answer to a lookup or to the opening of a session.
+        while _has_last_words(runtime):
             await runtime.desk.next_change()
     runtime.act(runtime.router.goodbye(trio.current_time()))
     links = list(runtime.links)

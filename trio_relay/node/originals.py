@@ -70,6 +70,10 @@ class Originals(Protocol):
         """A lookup of the gateway ended."""
         ...
 
+    def looked_up(self, to: NodeId, *, asked: bool) -> None:
+        """A lookup of the application found no key of that id; `asked`: somebody was there to be asked."""
+        ...
+
     def tunnel(self, action: Tunnel) -> None:
         """A frame of ours has no way in the overlay."""
         ...
