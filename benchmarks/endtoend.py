@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -17,7 +16,7 @@ from trio_relay.wire.ids import NodeId
 from .generator import Shared
 from .hop import WARM_UP, wait_until_drained, wait_until_ready
 from .processes import Watch, run_relay
-from .report import Case, Sample, measure, print_ratios, print_table
+from .report import Case, Options, Report, Sample, measure
 
 __all__ = ["run"]
 
@@ -26,18 +25,18 @@ _FIRST: Final = b"first"
 _BYTES: Final = 512 * 1024
 
 
-def run(*, seconds: float, repeat: int, sizes: Sequence[int], window: int) -> None:
-    """Prints throughput by payload size, sealed and plain, and the ratio of the two."""
+def run(report: Report, options: Options) -> None:
+    """Throughput by payload size, sealed and plain, and the ratio of the two."""
     cases = [
-        Case(f"{size:,} B, {'sealed' if sealed else 'plain'}", partial(_throughput, size, window, sealed, seconds))
-        for size in sizes
-        for sealed in (True, False)
+        Case(f"{size:,} B, {name}", partial(_throughput, size, options.window, sealed, options.seconds))
+        for size in options.sizes
+        for name, sealed in (("sealed", True), ("plain", False))
     ]
-    samples = measure(cases, repeat)
-    print_table(f"endtoend, window {window}", samples)
-    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in sizes]
-    print_ratios("endtoend", "msg/s", samples, pairs)
-    print_ratios("endtoend", "relay us/msg", samples, pairs)
+    samples = measure(cases, options.repeat)
+    report.table(f"endtoend, window {options.window}", samples)
+    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in options.sizes]
+    report.ratio("endtoend", "msg/s", samples, pairs)
+    report.ratio("endtoend", "relay us/msg", samples, pairs)
 
 
 def _throughput(size: int, window: int, sealed: bool, seconds: float) -> Sample:

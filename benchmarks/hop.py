@@ -17,7 +17,7 @@ from trio_relay.wire.ids import NodeId
 
 from .generator import Shared, receive_frames, receive_times, send_frames, send_paced
 from .processes import Watch, run_relay
-from .report import Case, Sample, measure, print_ratios, print_table
+from .report import Case, Options, Report, Sample, measure
 
 __all__ = ["run", "wait_until_drained", "wait_until_ready"]
 
@@ -31,19 +31,19 @@ _DRAIN_TIMEOUT: Final = 1.0
 """Without progress for so long, what is missing is lost."""
 
 
-def run(*, seconds: float, repeat: int, sizes: Sequence[int], window: int) -> None:
-    """Prints throughput by payload size, plain frames and frames of the same size that are sealed; then latency."""
+def run(report: Report, options: Options) -> None:
+    """Throughput by payload size, plain frames and frames of the same size that are sealed; then latency."""
     cases = [
-        Case(f"{size:,} B, {name}", partial(_throughput, size, window, flags, seconds))
-        for size in sizes
+        Case(f"{size:,} B, {name}", partial(_throughput, size, options.window, flags, options.seconds))
+        for size in options.sizes
         for name, flags in (("plain", 0), ("sealed", Flag.SEALED))
     ]
-    samples = measure(cases, repeat)
-    print_table(f"hop, window {window}", samples)
-    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in sizes]
-    print_ratios("hop, equal frames", "relay us/msg", samples, pairs)
-    cases = [Case(f"{size:,} B", partial(_latency, size, seconds)) for size in sizes]
-    print_table(f"hop, {LATENCY_RATE:.0f} msg/s", measure(cases, repeat))
+    samples = measure(cases, options.repeat)
+    report.table(f"hop, window {options.window}", samples)
+    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in options.sizes]
+    report.ratio("hop, equal frames", "relay us/msg", samples, pairs)
+    cases = [Case(f"{size:,} B", partial(_latency, size, options.seconds)) for size in options.sizes]
+    report.table(f"hop, {LATENCY_RATE:.0f} msg/s", measure(cases, options.repeat))
 
 
 def _throughput(size: int, window: int, flags: int, seconds: float) -> Sample:

@@ -1,24 +1,46 @@
-"""Samples, and the table that is printed of them."""
+"""Samples, the tables that are printed of them, and the file that keeps them."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from trio_relay.wire.masking import MASKING
 
-__all__ = ["Case", "Sample", "measure", "print_machine", "print_ratios", "print_table"]
+__all__ = ["Case", "Options", "Ratio", "Report", "Row", "Sample", "Table", "measure"]
 
 LOSS_ALLOWED: Final = 0.001
 """A run that lost more than this share of its frames measured something else."""
 BOTTLENECK: Final = 0.9
 """A generator that takes so much of a core may have been what limited the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says for every benchmark.
+
+    Attributes:
+        seconds: length of one run.
+        repeat: runs of each case.
+        sizes: bytes of payload.
+        window: messages under way; fewer if they are large.
+        rivals: whether other programs are measured beside ours.
+    """
+
+    seconds: float = 2.0
+    repeat: int = 5
+    sizes: Sequence[int] = (100, 1024, 16384)
+    window: int = 256
+    rivals: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +54,8 @@ class Sample:
     """
 
     values: Mapping[str, float]
-    sent: int
-    lost: int
+    sent: int = 0
+    lost: int = 0
     busy: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -54,56 +76,136 @@ def measure(cases: Sequence[Case], repeat: int) -> dict[str, list[Sample]]:
     return samples
 
 
-def print_machine() -> None:
-    """What the numbers depend on."""
-    print(
-        f"CPython {platform.python_version()}, Trio {trio.__version__}, {os.cpu_count()} cores, "
-        f"masking by {MASKING}, load average {os.getloadavg()[0]:.1f}"
-    )
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A case of a table: every run's value by column, and what to know about them."""
+
+    name: str
+    values: Mapping[str, Sequence[float]]
+    sent: int
+    lost: int
+    notes: Sequence[str]
 
 
-def print_table(title: str, samples: Mapping[str, Sequence[Sample]]) -> None:
-    """One line a case: the first column as median, minimum and maximum, the others as medians."""
-    columns = list(next(iter(samples.values()))[0].values)
-    main, rest = columns[0], columns[1:]
-    width = max(len(title), *map(len, samples))
-    print(f"\n{title:<{width}} {main:>12} {'min':>11} {'max':>11} {'lost':>6}", *(f"{c:>13}" for c in rest))
-    for name, runs in samples.items():
-        values = [run.values[main] for run in runs]
-        print(
-            f"{name:<{width}} {_number(statistics.median(values)):>12} {_number(min(values)):>11}"
-            f" {_number(max(values)):>11} {sum(run.lost for run in runs):>6}",
-            *(f"{_number(statistics.median(run.values[column] for run in runs)):>13}" for column in rest),
-            *_notes(runs),
-        )
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The runs of some cases; the first column is what the table is about."""
+
+    title: str
+    rows: Sequence[Row]
 
 
-def print_ratios(
-    title: str, column: str, samples: Mapping[str, Sequence[Sample]], pairs: Sequence[tuple[str, str]]
-) -> None:
-    """One line a pair of cases: by how much the first one's column is that of the second, run by run."""
-    width = max(len(title), *(len(f"{one} / {other}") for one, other in pairs))
-    print(f"\n{title:<{width}} {column:>12} {'min':>11} {'max':>11}")
-    for one, other in pairs:
-        runs = zip(samples[one], samples[other], strict=True)
-        ratios = sorted(first.values[column] / second.values[column] for first, second in runs)
-        median = statistics.median(ratios)
-        print(f"{f'{one} / {other}':<{width}} {median:>12.3f} {ratios[0]:>11.3f} {ratios[-1]:>11.3f}")
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One case's column divided by that of another, run by run."""
+
+    title: str
+    column: str
+    one: str
+    other: str
+    runs: Sequence[float]
 
 
-def _notes(runs: Sequence[Sample]) -> list[str]:
+class Report:
+    """Prints each result when it is there, and keeps all of them.
+
+    Args:
+        command: what was run, as the reader would repeat it.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.about: Final[dict[str, object]] = {
+            "command": command,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "python": platform.python_version(),
+            "trio": trio.__version__,
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+            "system": platform.platform(),
+            "masking": MASKING,
+            "load average": os.getloadavg()[0],
+        }
+        self.tables: Final[list[Table]] = []
+        self.ratios: Final[list[Ratio]] = []
+        self.notes: Final[list[str]] = []
+        print(", ".join(f"{name} {value}" for name, value in self.about.items()))
+
+    def table(self, title: str, samples: Mapping[str, Sequence[Sample]]) -> None:
+        """One line a case: the first column as median, minimum and maximum, the others as medians."""
+        rows = [_row(name, runs) for name, runs in samples.items()]
+        self.tables.append(Table(title, rows))
+        columns = list(rows[0].values)
+        main, rest = columns[0], columns[1:]
+        width = max(len(title), *(len(row.name) for row in rows))
+        print(f"\n{title:<{width}} {main:>12} {'min':>11} {'max':>11} {'lost':>6}", *(f"{c:>13}" for c in rest))
+        for row in rows:
+            values = row.values[main]
+            print(
+                f"{row.name:<{width}} {_number(statistics.median(values)):>12} {_number(min(values)):>11}"
+                f" {_number(max(values)):>11} {row.lost:>6}",
+                *(f"{_number(statistics.median(row.values[column])):>13}" for column in rest),
+                *row.notes,
+                flush=True,
+            )
+
+    def ratio(
+        self, title: str, column: str, samples: Mapping[str, Sequence[Sample]], pairs: Iterable[tuple[str, str]]
+    ) -> None:
+        """One line a pair of cases: by how much the first one's column is that of the second, run by run."""
+        ratios = []
+        for one, other in pairs:
+            turns = zip(samples[one], samples[other], strict=True)
+            runs = [first.values[column] / second.values[column] for first, second in turns]
+            ratios.append(Ratio(title, column, one, other, runs))
+        self.ratios.extend(ratios)
+        width = max(len(title), *(len(f"{ratio.one} / {ratio.other}") for ratio in ratios))
+        print(f"\n{title:<{width}} {column:>12} {'min':>11} {'max':>11}")
+        for ratio in ratios:
+            print(
+                f"{f'{ratio.one} / {ratio.other}':<{width}} {statistics.median(ratio.runs):>12.3f}"
+                f" {min(ratio.runs):>11.3f} {max(ratio.runs):>11.3f}",
+                flush=True,
+            )
+
+    def note(self, text: str) -> None:
+        """Something the reader has to know, such as a rival that could not be measured."""
+        self.notes.append(text)
+        print(f"\n{text}", flush=True)
+
+    def save(self, path: Path) -> None:
+        """Everything as one JSON object: `about`, `tables`, `ratios`, `notes`."""
+        content = {
+            "about": self.about,
+            "tables": [asdict(table) for table in self.tables],
+            "ratios": [asdict(ratio) for ratio in self.ratios],
+            "notes": self.notes,
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _row(name: str, runs: Sequence[Sample]) -> Row:
     notes = []
     void = sum(run.lost > LOSS_ALLOWED * run.sent for run in runs)
     if void:
         notes.append(f"VOID: {void} of {len(runs)} runs lost frames")
-    for name in runs[0].busy:
-        share = statistics.median(run.busy[name] for run in runs)
+    for process in runs[0].busy:
+        share = statistics.median(run.busy[process] for run in runs)
         if share > BOTTLENECK:
-            notes.append(f"{name} takes {share:.0%} of a core: the bottleneck?")
-    return notes
+            notes.append(f"{process} takes {share:.0%} of a core: the bottleneck?")
+    values = {column: [run.values[column] for run in runs] for column in runs[0].values}
+    return Row(name, values, sum(run.sent for run in runs), sum(run.lost for run in runs), notes)
 
 
 def _number(value: float) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _processor() -> str:
+    """The name that Linux has for it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -18,7 +18,7 @@ from trio_relay.overlay.router import Router
 from trio_relay.wire.frame import Flag, Kind, build_frame
 from trio_relay.wire.record import build_record
 
-from .report import Case, Sample, measure, print_ratios, print_table
+from .report import Case, Options, Report, Sample, measure
 
 __all__ = ["run"]
 
@@ -40,8 +40,9 @@ class _Read:
     messages: Sequence[bytes]
 
 
-def run(*, seconds: float, repeat: int) -> None:
-    """Prints one line for each shape of traffic."""
+def run(report: Report, options: Options) -> None:
+    """One line for each shape of traffic."""
+    seconds = options.seconds
     cases = [
         Case(f"{name}, {pairs} pair{'s' * (pairs > 1)}", partial(_forward, pairs, joined, together, seconds))
         for name, joined, together in (
@@ -54,9 +55,9 @@ def run(*, seconds: float, repeat: int) -> None:
     cases.append(Case("64 frames a message, 100 receivers", partial(_scatter, 100, seconds)))
     plain = "64 messages a read, 1 pair"
     cases.append(Case(_SEALED, partial(_forward, 1, 1, _FRAMES, seconds, Flag.SEALED)))
-    samples = measure(cases, repeat)
-    print_table("router", samples)
-    print_ratios("router, equal frames", "us/frame", samples, [(_SEALED, plain)])
+    samples = measure(cases, options.repeat)
+    report.table("router", samples)
+    report.ratio("router, equal frames", "us/frame", samples, [(_SEALED, plain)])
 
 
 def _forward(pairs: int, joined: int, together: int, seconds: float, flags: int = 0) -> Sample:

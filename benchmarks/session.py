@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -15,7 +14,7 @@ from trio_relay.overlay.session.session import MOST_FRAMES, Session
 from trio_relay.wire.frame import HEADER_LENGTH, Kind
 from trio_relay.wire.session import Accept, Cipher, Open, parse_session_message_untrusted
 
-from .report import Case, Sample, measure, print_table
+from .report import Case, Options, Report, Sample, measure
 
 __all__ = ["run"]
 
@@ -24,17 +23,17 @@ _MESSAGE_ID: Final = bytes(8)
 _CIPHERS: Final = {"AES-256-GCM": Cipher.AES_256_GCM, "ChaCha20-Poly1305": Cipher.CHACHA20_POLY1305}
 
 
-def run(*, seconds: float, repeat: int, sizes: Sequence[int]) -> None:
-    """Prints handshakes with and without ML-KEM-768, then frames by cipher and payload size."""
+def run(report: Report, options: Options) -> None:
+    """Handshakes with and without ML-KEM-768, then frames by cipher and payload size."""
     kems = {"X25519": False, "X25519 and ML-KEM-768": True}
-    cases = [Case(name, partial(_handshakes, kem, seconds)) for name, kem in kems.items()]
-    print_table("handshake", measure(cases, repeat))
+    cases = [Case(name, partial(_handshakes, kem, options.seconds)) for name, kem in kems.items()]
+    report.table("handshake", measure(cases, options.repeat))
     cases = [
-        Case(f"{name}, {size:,} B", partial(_frames, cipher, size, seconds))
+        Case(f"{name}, {size:,} B", partial(_frames, cipher, size, options.seconds))
         for name, cipher in _CIPHERS.items()
-        for size in sizes
+        for size in options.sizes
     ]
-    print_table("seal and open", measure(cases, repeat))
+    report.table("seal and open", measure(cases, options.repeat))
 
 
 class _Pair:
