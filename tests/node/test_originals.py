@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_relay import Limits, Node, NodeId, SessionTimeout, open_node
+from trio_relay import Limits, NoAcknowledgement, Node, NodeId, PeerUnreachable, SessionTimeout, open_node
 from trio_relay.testing import MemoryNetwork
 from trio_relay.transports.memory_connection import MemoryConnection
 from trio_relay.wire.envelope import build_id_frame, parse_envelope_untrusted
@@ -96,21 +96,50 @@ async def test_what_must_be_sealed_never_reaches_an_original(autojump_clock: Moc
         assert "public" in texts[-1]
 
 
-async def test_last_words_to_an_original_wait_for_the_lookup(autojump_clock: MockClock) -> None:
-    """It is known as such by its gateway's record, and is asked about before anything is said in plain text."""
+@asynccontextmanager
+async def open_gateway() -> AsyncIterator[tuple[Node, MemoryNetwork, MemoryConnection]]:
+    """A node, its network, and the end that an original has of a link with it."""
     network = MemoryNetwork(latency=0.01)
     async with network, open_node("a", network=network, legacy=True) as gateway:
         connection = await network.host("original").dial(url("a"), subprotocol=False)
         await connection.send([build_id_frame(ORIGINAL)], text=True)
         await until(lambda: ORIGINAL in gateway.links)
+        yield gateway, network, connection
+
+
+async def hears(words: str, connection: MemoryConnection) -> bool:
+    """Whether such a text comes within five seconds."""
+    with trio.move_on_after(5):
+        while not any(words in str(text) for text in await connection.receive()):
+            pass
+        return True
+    return False
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+async def test_last_words_to_an_original_wait_for_the_lookup(autojump_clock: MockClock, confirmed: bool) -> None:
+    """It is known as such by its gateway's record, and is asked about before anything is said in plain text."""
+    async with open_gateway() as (_, network, connection):
         async with open_node(None, [url("a")], network=network, legacy=True) as node:
             await until(lambda: relays_of(node))
-            await node.send(ORIGINAL, "last words")
-        texts: list[str] = []
-        with trio.move_on_after(5):
-            while not any("last words" in text for text in texts):
-                texts += map(str, await connection.receive())
-        assert "last words" in texts[-1]
+            if confirmed:
+                with pytest.raises(NoAcknowledgement):
+                    await node.deliver(ORIGINAL, "last words")
+            else:
+                await node.send(ORIGINAL, "last words")
+        assert await hears("last words", connection)
+
+
+async def test_a_gateway_speaks_for_its_originals_while_it_has_a_link_with_them(autojump_clock: MockClock) -> None:
+    """From the first moment, when no other relay keeps its record of them yet."""
+    async with open_gateway() as (gateway, network, connection):
+        await connection.aclose()
+        await until(lambda: ORIGINAL not in gateway.links)
+        async with open_node(None, [url("a")], network=network, legacy=True) as node:
+            await until(lambda: relays_of(node))
+            with pytest.raises(PeerUnreachable) as caught:
+                await node.deliver(ORIGINAL, "gone", timeout=5)
+            assert caught.value.outcome == "not_delivered"
 
 
 async def test_send_waits_while_too_many_messages_wait_for_a_lookup(autojump_clock: MockClock) -> None:

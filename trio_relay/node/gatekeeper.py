@@ -317,6 +317,7 @@ class Gatekeeper:
                 desk.grant(action.id, link)
                 desk.change()
             case LegacyUnlinked():
+                self._runtime.router.withdraw(action.id)
                 desk.events.publish(LinkDown(action.id, action.reason))
                 desk.change()
             case _:

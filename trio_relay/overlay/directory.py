@@ -198,7 +198,7 @@ class Directory:
             entry.suspect = False
 
     def drop_gateway(self, node_id: NodeId, gateway: NodeId) -> None:
-        """Forgets that a gateway speaks for an original node."""
+        """Forgets that a gateway (it may be ourselves) speaks for an original node."""
         known = self._gateways.get(node_id)
         if known is not None and known.pop(gateway, None) is not None and not known:
             del self._gateways[node_id]

@@ -125,8 +125,9 @@ class Discovery:
         self._publish_at = min(self._publish_at, self._state.now + _PUBLISH_SOON)
 
     def publish(self, record: PeerRecord) -> None:
-        """Finds the relays closest to a record's subject and stores it there."""
+        """Finds the relays closest to a record's subject and stores it there; we know it from now on."""
         state = self._state
+        state.directory.add(record, state.wall, 0)
         self._start(Lookup(record.id, state.now + state.limits.lookup_timeout, record))
 
     def _look_around(self) -> None:
