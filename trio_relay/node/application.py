@@ -54,7 +54,7 @@ class Application:
             # A copy: it may wait for a lookup while the application goes on with its own.
             originals.send(to, decode_content_untrusted(payload))
         else:
-            runtime.act(self._router.send(to, payload, trio.current_time()))
+            runtime.send(to, payload)
 
     def _originals_for(self, to: NodeId) -> Originals | None:
         """By whom messages for that id go, None for the overlay's own way."""

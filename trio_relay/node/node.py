@@ -143,13 +143,15 @@ class Node:
         """
         return await self._application.receive()
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while True:
-            try:
-                message = await self._application.receive()
-            except trio.EndOfChannel:
-                return
-            yield message
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages, until the node is closed and its mailbox is empty."""
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await self._application.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
 
     # Links
 

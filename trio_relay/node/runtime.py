@@ -6,6 +6,8 @@ Rules of this file:
 2. Nobody waits for a link: what it cannot take at once is its backlog's matter.
 3. A lone batch goes from its reader through the router to the next link without a task switch; when batches come
    faster, they pass through the inbound channel to the router task. A full channel makes readers wait.
+4. The application's first message leaves at once. While every turn of Trio's loop brings another, those that follow
+   leave together, up to a number of them: a write for each would cost more than all else.
 """
 
 from __future__ import annotations
@@ -58,10 +60,17 @@ logger = logging.getLogger("trio_relay")
 
 _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
+_BURST_MESSAGES: Final = 32
+"""Messages of the application in one burst: the first of them waits half a millisecond for the last."""
+_BURST_BYTES: Final = 64 * 1024
+"""Of messages that wait for the end of a burst; more than that ends it."""
+_BURST_LOOKS: Final = 2
+"""Turns without a message that end a burst; in one alone the router task may have come before the application."""
 
-
-Inbound: TypeAlias = tuple[Link, Sequence[bytes | str] | trio.Event]
+Inbound: TypeAlias = tuple[Link, Sequence[bytes | str]] | trio.Event
 """What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
+_WAKE_UP: Final = trio.Event()
+"""For the router task, when all that it has to do is to end a burst."""
 
 
 class Runtime:
@@ -112,6 +121,9 @@ class Runtime:
         self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
         self._router_idle = False
         self._timer = trio.CancelScope()
+        self._burst = 0  # messages of the application
+        self._burst_bytes = 0
+        self._burst_looks = 0  # of the router task, until it takes the burst for ended
 
     # The router task
 
@@ -120,18 +132,23 @@ class Runtime:
         router = self.router
         while True:
             batch = self._next_inbound()
+            if batch is None and self._burst_looks:
+                self._burst_looks -= 1
+                await trio.lowlevel.checkpoint()
+                continue
             if batch is None:
+                if self._burst:
+                    self._end_burst()
                 self._router_idle = True
                 with trio.CancelScope(deadline=router.next_deadline()) as self._timer:
                     batch = await self._inbound_out.receive()
                 self._router_idle = False
             handled = 0
             while batch is not None:
-                link, messages = batch
-                if isinstance(messages, trio.Event):
-                    messages.set()
+                if isinstance(batch, trio.Event):
+                    batch.set()
                 else:
-                    self.act(router.receive(link, messages, trio.current_time()))
+                    self.act(router.receive(*batch, trio.current_time()))
                 handled += 1
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
@@ -147,8 +164,36 @@ class Runtime:
         except trio.WouldBlock:
             return None
 
+    def send(self, to: NodeId, payload: bytes) -> None:
+        """Sends a datagram of the application, now or at the end of a burst."""
+        now = trio.current_time()
+        self._burst += 1
+        self._burst_bytes += len(payload)
+        self._burst_looks = _BURST_LOOKS
+        if self._burst == 1:
+            self._carry_out(self.router.send(to, payload, now))
+            if self._router_idle:
+                self._router_idle = False
+                self._inbound_in.send_nowait(_WAKE_UP)
+        else:
+            self.router.post(to, payload, now)
+            if self._burst >= _BURST_MESSAGES or self._burst_bytes > _BURST_BYTES:
+                self._end_burst()
+
+    def _end_burst(self) -> None:
+        self._burst = self._burst_bytes = 0
+        self._burst_looks = 0
+        self._carry_out(self.router.flush())
+
     def act(self, actions: Iterable[Action]) -> None:
         """Carries out what the router wants done."""
+        self._carry_out(actions)
+        deadline = self.router.next_deadline()
+        if deadline != self._timer.deadline:
+            self._timer.deadline = deadline
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        """The same in the router task, or when that has its turn next: it looks at the deadline itself."""
         for action in actions:
             if type(action) is Transmit:
                 link = action.link
@@ -158,9 +203,6 @@ class Runtime:
                 self.desk.put(Message(action.data, action.sender, action.proven), action.size)
             else:
                 self._act_rarely(action)
-        deadline = self.router.next_deadline()
-        if deadline != self._timer.deadline:
-            self._timer.deadline = deadline
 
     def _act_rarely(self, action: Action) -> None:
         match action:
@@ -274,7 +316,7 @@ class Runtime:
             pass
         handled = trio.Event()
         self._router_idle = False
-        await self._inbound_in.send((link, handled))
+        await self._inbound_in.send(handled)
         await handled.wait()
         return reason, alive
 

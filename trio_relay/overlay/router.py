@@ -278,8 +278,16 @@ class Router:
 
     def send(self, to: NodeId, payload: bytes, now: float, *, flags: int = 0) -> list[Action]:
         """Sends a datagram: at most once, unordered. The payload is a content (`wire.content`)."""
+        self.post(to, payload, now, flags=flags)
+        return self.flush()
+
+    def post(self, to: NodeId, payload: bytes, now: float, *, flags: int = 0) -> None:
+        """`send`, whose actions come with those of the next input, or of `flush`: frames for one link leave joined."""
         self._parts.begin(now)
         self._parts.endpoint.send(to, payload, flags)
+
+    def flush(self) -> list[Action]:
+        """What is left to do of earlier inputs."""
         return self._parts.settle()
 
     def deliver(
