@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from trio_relay import Identity, Limits, Node, NodeId, open_node
-from trio_relay.testing import MemoryNetwork
+from trio_relay.testing import MemoryNetwork, Testnet, open_testnet
 
 QUICK = Limits(ping_after=0.3, dead_after=0.5, handshake_timeout=1.0, close_timeout=0.3, http_timeout=1.0)
 """For real sockets, where a test waits as long as the clock says."""
@@ -51,41 +51,12 @@ def count(node: Node, name: str) -> int:
     return node.statistics().counts.get(name, 0)
 
 
-@dataclass
-class Town:
-    """Relays that know each other, and leaves that dial them, on a network in memory."""
-
-    network: MemoryNetwork
-    relays: list[Node]
-    leaves: list[Node]
-
-
-@asynccontextmanager
-async def open_town(
+def open_town(
     relays: int, leaves: int, *, network: MemoryNetwork | None = None, limits: Limits | None = None
-) -> AsyncIterator[Town]:
-    """Relays ``r0``, ``r1``, …; each leaf has all of them as bootstrap. All are linked when the block begins."""
-    network = network or MemoryNetwork()
-    async with AsyncExitStack() as stack:
-        names = [f"r{number}" for number in range(relays)]
-        town = Town(network, [], [])
-        for number, name in enumerate(names):
-            known = [url(other) for other in names[:number]]
-            town.relays.append(
-                await stack.enter_async_context(
-                    open_node(name, known, identity=identity(name), network=network, limits=limits)
-                )
-            )
-        for number in range(leaves):
-            own = identity(f"leaf {number}")
-            town.leaves.append(
-                await stack.enter_async_context(
-                    open_node(None, [url(name) for name in names], identity=own, network=network, limits=limits)
-                )
-            )
-        await until(lambda: all(relays_of(node) == relays - 1 for node in town.relays), seconds=60)
-        await until(lambda: all(relays_of(node) == relays for node in town.leaves), seconds=60)
-        yield town
+) -> AbstractAsyncContextManager[Testnet]:
+    """A test network whose nodes have the same ids each time: of their hosts, and of "leaf 0", "leaf 1", …"""
+    names = [f"relay-{number}" for number in range(relays)] + [f"leaf {number}" for number in range(leaves)]
+    return open_testnet(relays, leaves, network=network, identities=list(map(identity, names)), limits=limits)
 
 
 async def take(node: Node, number: int) -> list[object]:

@@ -15,7 +15,7 @@ from trio_relay.testing import MemoryNetwork
 
 from .support import count, identity, open_town, relays_of, take, until, url
 
-FRIEND, STRANGER, RELAY = identity("friend"), identity("leaf 0"), identity("r0")
+FRIEND, STRANGER, RELAY = identity("friend"), identity("leaf 0"), identity("relay-0")
 
 Guests = Collection[NodeId] | Callable[[NodeId], bool]
 
@@ -60,7 +60,7 @@ async def test_a_node_that_links_with_its_relay_alone_and_listens_to_all(
 ) -> None:
     async with open_town(1, 1) as town:
         (relay,), (stranger,) = town.relays, town.leaves
-        async with open_node("shy", [url("r0")], admit=Admit(links=links), network=town.network) as shy:
+        async with open_node("shy", [url("relay-0")], admit=Admit(links=links), network=town.network) as shy:
             await until(lambda: relays_of(shy))
             await stranger.deliver(shy.id, "hello")
             assert await take(shy, 1) == ["hello"]
@@ -75,7 +75,7 @@ async def test_a_node_that_links_with_its_relay_alone_and_listens_to_all(
 async def test_without_rules_everybody_is_admitted(autojump_clock: MockClock) -> None:
     async with open_town(1, 1) as town:
         (stranger,) = town.leaves
-        async with open_node("open", [url("r0")], admit=Admit(), network=town.network) as host:
+        async with open_node("open", [url("relay-0")], admit=Admit(), network=town.network) as host:
             await until(lambda: relays_of(host))
             await stranger.connect(host.id)
             await stranger.deliver(host.id, "hello")
@@ -138,7 +138,7 @@ async def test_a_function_that_raises_costs_only_the_message(
         stranger, friend = town.leaves
         admits = failing(stranger.id, KeyError("who"), OSError("gone"), KeyError("again"))
         admit = admits if both else Admit(messages=admits)
-        async with open_node(None, [url("r0")], admit=admit, network=town.network) as careful:
+        async with open_node(None, [url("relay-0")], admit=admit, network=town.network) as careful:
             await until(lambda: relays_of(careful))
             for number in range(1, 5):
                 await stranger.send(careful.id, number)
@@ -161,7 +161,7 @@ async def test_the_log_of_errors_is_bounded(autojump_clock: MockClock, caplog: p
     async with open_town(1, 1) as town:
         (stranger,) = town.leaves
         admit = Admit(messages=failing(stranger.id, *errors))
-        async with open_node(None, [url("r0")], admit=admit, network=town.network) as careful:
+        async with open_node(None, [url("relay-0")], admit=admit, network=town.network) as careful:
             await until(lambda: relays_of(careful))
             for number in range(len(errors)):
                 await stranger.send(careful.id, number)

@@ -18,7 +18,7 @@ from .legacy_world import node_id
 from .support import count, identity, relays_of, take, until, url
 
 ORIGINAL, UNHEARD = node_id(700), node_id(702)
-RELAY, GATE = identity("r0"), identity("gate")
+RELAY, GATE = identity("relay-0"), identity("gate")
 
 
 @asynccontextmanager
@@ -77,9 +77,9 @@ async def test_messages_rules_who_may_send(autojump_clock: MockClock) -> None:
 async def test_a_node_that_links_with_its_relay_alone_hears_originals_elsewhere(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
     async with (
-        open_node("r0", network=network, identity=RELAY),
-        open_node("gate", [url("r0")], network=network, legacy=True, identity=GATE) as gate,
-        open_node(None, [url("r0")], network=network, legacy=True, admit=Admit(links={RELAY.id})) as shy,
+        open_node("relay-0", network=network, identity=RELAY),
+        open_node("gate", [url("relay-0")], network=network, legacy=True, identity=GATE) as gate,
+        open_node(None, [url("relay-0")], network=network, legacy=True, admit=Admit(links={RELAY.id})) as shy,
         original(network, ORIGINAL, "gate") as connection,
     ):
         await until(lambda: relays_of(shy) and relays_of(gate) and ORIGINAL in gate.links)

@@ -14,7 +14,7 @@ from trio_relay.testing import MemoryNetwork
 from trio_relay.transports.connection import Connection
 from trio_relay.transports.routes import Request, Route
 
-from .support import Town, count, identity, open_town, relays_of, until, url
+from .support import Testnet, count, identity, open_town, relays_of, until, url
 from .traffic import Traffic
 
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -57,7 +57,7 @@ async def test_own_address_as_bootstrap_is_noticed(autojump_clock: MockClock) ->
 
 
 async def test_one_bootstrap_is_enough_to_learn_the_others(autojump_clock: MockClock) -> None:
-    async with open_town(4, 0) as town, open_node(None, [url("r0")], network=town.network) as leaf:
+    async with open_town(4, 0) as town, open_node(None, [url("relay-0")], network=town.network) as leaf:
         await until(lambda: relays_of(leaf) == 4, seconds=20)
         assert set(leaf.links) == {relay.id for relay in town.relays}
 
@@ -82,9 +82,12 @@ async def test_full_relay_names_others(autojump_clock: MockClock) -> None:
 async def test_relays_behind_one_bootstrap_find_each_other(autojump_clock: MockClock) -> None:
     async with open_town(1, 0) as town:
         network = town.network
-        async with open_node("b", [url("r0")], network=network) as b, open_node("c", [url("r0")], network=network) as c:
+        async with (
+            open_node("b", [url("relay-0")], network=network) as b,
+            open_node("c", [url("relay-0")], network=network) as c,
+        ):
             await until(lambda: b.id in c.links and c.id in b.links, seconds=100)
-            network.kill("r0")
+            network.kill("relay-0")
             assert (await b.deliver(c.id, 1)).hops == 1
 
 
@@ -174,7 +177,7 @@ async def test_all_relays_go_and_one_comes_back(autojump_clock: MockClock) -> No
 async def test_any_relay_may_go_away_under_traffic(autojump_clock: MockClock, victim: int, silently: bool) -> None:
     network = MemoryNetwork(seed=victim, latency=0.01, jitter=0.01)
     async with network, trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        names = ["r0", "r1", "r2"]
+        names = ["relay-0", "relay-1", "relay-2"]
         relays = [Relay(network, name, [url(other) for other in names if other != name]) for name in names]
         for relay in relays:
             await nursery.start(relay.run)
@@ -205,7 +208,7 @@ FAULTS = {
 }
 
 
-async def wait_for_relays(town: Town, number: int) -> None:
+async def wait_for_relays(town: Testnet, number: int) -> None:
     await until(lambda: all(relays_of(leaf) == number for leaf in town.leaves), seconds=120)
 
 
@@ -242,7 +245,7 @@ async def test_nodes_join_over_a_network_that_loses_messages(autojump_clock: Moc
 async def test_divided_network_grows_together_again(autojump_clock: MockClock, seed: int) -> None:
     async with MemoryNetwork(seed, latency=0.01) as network, open_town(4, 2, network=network) as town:
         alice, bob = town.leaves
-        network.partition(["r0", "r1", "host-1"], ["r2", "r3", "host-2"])
+        network.partition(["relay-0", "relay-1", "host-1"], ["relay-2", "relay-3", "host-2"])
         with pytest.raises(DeliveryError) as caught:
             await alice.deliver(bob.id, "into the void", timeout=30)
         # They never had a session, so nothing has left.

@@ -36,7 +36,7 @@ async def test_links_say_who_and_how(autojump_clock: MockClock) -> None:
         ours, theirs = leaf.links[relay.id], relay.links[leaf.id]
         assert (ours.id, ours.transport, ours.role, ours.dialled) == (relay.id, "memory", "relay", True)
         assert (theirs.id, theirs.transport, theirs.role, theirs.dialled) == (leaf.id, "memory", "leaf", False)
-        assert ours.remote == "r0:0"
+        assert ours.remote == "relay-0:0"
         assert ours.backlog == 0
         assert ours.since <= trio.current_time()
         assert repr(leaf) == f"<Node {leaf.id[:4].hex()}, 1 links, leaf>"
@@ -138,7 +138,7 @@ async def test_subscriber_that_does_not_read_is_told_what_it_lost(autojump_clock
 
 async def test_loss_is_told_even_at_the_end(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
-    async with open_node("r0", network=network) as relay, trio.open_nursery() as nursery:
+    async with open_node("relay-0", network=network) as relay, trio.open_nursery() as nursery:
         seen: list[Event] = []
 
         async def watch(node: Node, *, task_status: trio.TaskStatus[None]) -> None:
@@ -148,10 +148,10 @@ async def test_loss_is_told_even_at_the_end(autojump_clock: MockClock) -> None:
                 seen.extend([event async for event in events])
 
         closed = trio.Event()
-        async with open_node(None, [url("r0")], network=network, limits=Limits(event_buffer=1)) as leaf:
+        async with open_node(None, [url("relay-0")], network=network, limits=Limits(event_buffer=1)) as leaf:
             await nursery.start(watch, leaf)
             await leaf.wait_linked()
-            network.kill("r0")
+            network.kill("relay-0")
             await until(lambda: not leaf.links)
             await leaf.wait_linked()
         closed.set()
@@ -183,7 +183,7 @@ async def test_connect_dials_a_peer_that_listens(autojump_clock: MockClock) -> N
     network = MemoryNetwork()
     async with (
         open_town(1, 1, network=network) as town,
-        open_node("bob", [url("r0")], network=network) as bob,
+        open_node("bob", [url("relay-0")], network=network) as bob,
     ):
         (alice,) = town.leaves
         await until(lambda: relays_of(bob))
@@ -197,7 +197,7 @@ async def test_connect_asks_a_peer_that_cannot_be_dialled_to_dial_us(autojump_cl
     network = MemoryNetwork()
     async with (
         open_town(1, 1, network=network) as town,
-        open_node("bob", [url("r0")], network=network) as bob,
+        open_node("bob", [url("relay-0")], network=network) as bob,
     ):
         (leaf,) = town.leaves
         await until(lambda: leaf.id in bob.links, seconds=100)
@@ -248,14 +248,14 @@ async def test_one_of_two_that_connect_gives_up_and_the_other_waits_on(autojump_
         nursery.start_soon(wait_on)
         await trio.sleep(3)
         assert alice.statistics().sizes["connecting"] == 1
-        async with open_node("bob", [url("r0")], identity=bob, network=network):
+        async with open_node("bob", [url("relay-0")], identity=bob, network=network):
             await trio.sleep(20)
             raise AssertionError("alice did not link with bob")
 
 
 async def test_connect_refused_by_a_peer_that_disconnected_us(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
-    async with open_town(1, 1, network=network) as town, open_node("bob", [url("r0")], network=network) as bob:
+    async with open_town(1, 1, network=network) as town, open_node("bob", [url("relay-0")], network=network) as bob:
         (alice,) = town.leaves
         await until(lambda: alice.id in bob.links, seconds=100)
         await bob.disconnect(alice.id)
@@ -303,7 +303,7 @@ async def test_lookup_finds_the_record_of_a_peer_that_is_no_neighbour(autojump_c
         record = await alice.lookup(bob.id)
         assert (record.id, record.urls, record.relay) == (bob.id, (), False)
         relay = await alice.lookup(town.relays[0].id)
-        assert (relay.urls, relay.relay) == (("memory://r0",), True)
+        assert (relay.urls, relay.relay) == (("memory://relay-0",), True)
 
 
 async def test_lookup_of_an_unknown_peer(autojump_clock: MockClock) -> None:
@@ -343,7 +343,7 @@ async def test_only_the_admitted_may_send(autojump_clock: MockClock, as_function
     async with open_town(1, 2) as town:
         friend, stranger = town.leaves
         admit = (lambda node_id: node_id == friend.id) if as_function else {friend.id}
-        async with open_node(None, [url("r0")], admit=admit, network=town.network) as careful:
+        async with open_node(None, [url("relay-0")], admit=admit, network=town.network) as careful:
             await until(lambda: relays_of(careful))
             await friend.deliver(careful.id, "hello")
             await stranger.send(careful.id, "let me in")

@@ -101,7 +101,7 @@ async def test_receiver_that_waits_is_told_of_the_end(autojump_clock: MockClock)
 async def test_closed_node_refuses_everything(autojump_clock: MockClock) -> None:
     async with open_town(1, 1) as town:
         (leaf,) = town.leaves
-        async with open_node(None, [url("r0")], network=town.network) as node:
+        async with open_node(None, [url("relay-0")], network=town.network) as node:
             await node.wait_linked()
         with pytest.raises(trio.ClosedResourceError):
             node.send_nowait(leaf.id, 1)

@@ -242,7 +242,7 @@ async def test_peer_that_is_gone_is_unreachable_and_the_outcome_is_unknown(autoj
     """The relays that say so may as well have passed the message on."""
     async with open_town(2, 1) as town:
         (alice,) = town.leaves
-        async with open_node(None, [url("r0")], network=town.network) as bob:
+        async with open_node(None, [url("relay-0")], network=town.network) as bob:
             await until(lambda: relays_of(bob))
             await alice.deliver(bob.id, 1)
         with pytest.raises(PeerUnreachable) as caught:

@@ -27,7 +27,7 @@ async def test_neighbours_are_told(autojump_clock: MockClock) -> None:
 async def test_what_was_sent_before_the_end_arrives(autojump_clock: MockClock) -> None:
     async with MemoryNetwork(latency=0.05) as network, open_town(1, 1, network=network) as town:
         (bob,) = town.leaves
-        async with open_node(None, [url("r0")], network=network) as alice:
+        async with open_node(None, [url("relay-0")], network=network) as alice:
             await until(lambda: relays_of(alice))
             for number in range(500):
                 await alice.send(bob.id, number)
@@ -164,7 +164,7 @@ async def test_end_waits_for_a_session_only_with_who_may_answer(autojump_clock: 
     limits = Limits()
     async with open_town(1, 1, limits=limits) as town:
         (silent,) = town.leaves
-        async with open_node(None, [url("r0")], network=town.network) as node:
+        async with open_node(None, [url("relay-0")], network=town.network) as node:
             await until(lambda: relays_of(node))
             town.network.partition(["host-1"])
             await node.send(silent.id if reachable else UNKNOWN, "nobody hears this")
