@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from ..wire.addresses import is_dialable, parse_listen
 from ..wire.ids import NodeId, parse_node_id
 from ..wire.urls import parse_ws_url
+from .bounds import parse_limit
 from .options import UsageError
 
 __all__ = ["LISTEN_NOWHERE", "make_parser"]
@@ -119,6 +120,13 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain (PEM) for listening with wss")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key (PEM); both are read again on SIGHUP")
+    parser.add_argument(
+        "--limit",
+        metavar="NAME=VALUE",
+        action="append",
+        type=parse_limit,
+        help="change one of trio_relay.Limits, for example leaves=10000, repeatable",
+    )
     parser.add_argument("--jsonl", action="store_true", help="JSON lines on standard input and output, see below")
     _add_common(parser, bootstrap_needed=False)
 

@@ -13,8 +13,10 @@ from typing import Final
 import trio
 
 from ..exceptions import DeliveryError, RelayError
+from ..limits import Limits
 from . import demo, keygen, node, send
 from .arguments import LISTEN_NOWHERE, make_parser
+from .bounds import make_limits, raise_descriptor_limit
 from .options import NodeOptions, UsageError
 from .passphrase import load_identity
 from .tls import Certificate, client_context
@@ -96,7 +98,9 @@ def _run(options: argparse.Namespace) -> int:
         case _:
             _start_logging(options.verbose)
             certificate = _certificate(options)
-            settings = _node_options(options, _listen(options.listen), certificate)
+            limits = make_limits(options.limit or ())
+            raise_descriptor_limit(limits)
+            settings = _node_options(options, _listen(options.listen), certificate, limits)
             code = run(node.run, settings, certificate, options.jsonl)
     return code
 
@@ -108,7 +112,10 @@ def _start_logging(verbose: bool) -> None:
 
 
 def _node_options(
-    options: argparse.Namespace, listen: Sequence[str] = (), certificate: Certificate | None = None
+    options: argparse.Namespace,
+    listen: Sequence[str] = (),
+    certificate: Certificate | None = None,
+    limits: Limits | None = None,
 ) -> NodeOptions:
     """Loads the files that the arguments name; may ask for a passphrase."""
     if options.identity is None and options.passphrase_file is not None:
@@ -121,6 +128,7 @@ def _node_options(
         tls=certificate.context if certificate is not None else None,
         client_tls=client_context(options.ca) if options.ca is not None else None,
         legacy=options.legacy,
+        limits=limits,
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..identity import Identity
+from ..limits import Limits
 from ..node.node import Node
 from ..node.opening import open_node
 
@@ -29,6 +30,7 @@ class NodeOptions:
     tls: ssl.SSLContext | None = None
     client_tls: ssl.SSLContext | None = None
     legacy: bool = False
+    limits: Limits | None = None
 
 
 @asynccontextmanager
@@ -48,6 +50,7 @@ async def open_from(options: NodeOptions) -> AsyncIterator[Node]:
             tls=options.tls,
             client_tls=options.client_tls,
             legacy=options.legacy,
+            limits=options.limits,
         ) as node:
             opened = True
             yield node
