@@ -144,7 +144,7 @@ async def test_every_waiting_call_is_a_checkpoint(autojump_clock: MockClock) -> 
     async with open_town(1, 1) as town:
         (leaf,), (relay,) = town.leaves, town.relays
         with assert_checkpoints():
-            await leaf.send(relay.id, 1)
+            await leaf.send(leaf.id, 1)
         with assert_checkpoints():
             await leaf.deliver(leaf.id, 1)
         with assert_checkpoints():

@@ -20,6 +20,7 @@ from .desk import Waiter
 from .link import Link
 from .originals import Originals
 from .runtime import Runtime
+from .turns import Turns
 from .values import LinkInfo, Message, NodeStatistics, Receipt
 
 __all__ = ["Application"]
@@ -33,6 +34,8 @@ class Application:
         self._transport: Final = transport
         self._router: Final = runtime.router
         self._desk: Final = runtime.desk
+        self._sends: Final = Turns()
+        self._receives: Final = Turns()
 
     # Sending
 
@@ -86,7 +89,8 @@ class Application:
         return self._router.has_unlinked_room
 
     async def wait_room(self, to: NodeId, size: int, *, sealed: bool) -> None:
-        """Waits until a message can be sent; raises if the node is closing."""
+        """Waits until a message can be sent, and gives way; raises if the node is closing."""
+        await self._sends.give_way()
         while not self.has_room(to, size, sealed=sealed):
             link = self._first_link(to, sealed)
             if link is None or not link.high:
@@ -127,7 +131,8 @@ class Application:
 
     async def receive(self) -> Message:
         """The next message of the mailbox."""
-        message, size = await self._desk.receive()
+        await self._receives.give_way()
+        message, size = self._desk.receive_nowait() or await self._desk.receive()
         self._router.taken(size)
         return message
 

@@ -80,6 +80,13 @@ class Desk:
             # A reader or the router was already under way with it when the last link was closed.
             self.lost += 1
 
+    def receive_nowait(self) -> tuple[Message, int] | None:
+        """The next message, if there is one, and the room that it gives back."""
+        try:
+            return self._mailbox_out.receive_nowait()
+        except trio.WouldBlock:
+            return None
+
     async def receive(self) -> tuple[Message, int]:
         """The next message, and the room that it gives back."""
         return await self._mailbox_out.receive()

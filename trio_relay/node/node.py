@@ -45,7 +45,7 @@ class Node:
 
     @property
     def id(self) -> NodeId:
-        """160 bits: the first 20 bytes of SHA-256 of its public key."""
+        """Its id: the first 20 bytes of SHA-256 of its public key."""
         return self._runtime.identity.id
 
     @property
@@ -68,7 +68,8 @@ class Node:
         """Sends a message: at most once, unordered, no confirmation.
 
         Waits only for local room: while the first link's backlog is more than half full, or while the queue of
-        messages that wait for the first link, or for a session with the peer, is full.
+        messages that wait for the first link, or for a session with the peer, is full. Always a point of cancellation;
+        where there is room, other tasks have their turn once in a millisecond, or in 32 messages.
 
         Args:
             to: any peer of the overlay.
@@ -82,12 +83,11 @@ class Node:
             trio.ClosedResourceError: the node was closed.
         """
         payload = self._payload(to, data, sealed)
-        await trio.lowlevel.checkpoint()
         await self._application.wait_room(to, len(payload), sealed=sealed)
         self._application.send(to, payload, sealed=sealed)
 
     def send_nowait(self, to: NodeId, data: Data, *, sealed: bool = False) -> None:
-        """The same without waiting.
+        """`send` without waiting.
 
         Raises:
             trio.WouldBlock: there is no local room now.
@@ -137,6 +137,9 @@ class Node:
 
     async def receive(self) -> Message:
         """Waits for the next message.
+
+        Always a point of cancellation; where messages wait, other tasks have their turn once in a millisecond, or in 32
+        messages.
 
         Raises:
             trio.EndOfChannel: the node was closed and its mailbox is empty.
@@ -215,7 +218,7 @@ class Node:
             raise
 
     def events(self) -> AbstractAsyncContextManager[EventStream]:
-        """``async with node.events() as events: async for event in events``: links that come and go.
+        """Links that come and go: ``async with node.events() as events``, then ``async for event in events``.
 
         A subscriber that does not read keeps `Limits.event_buffer` events and is told how many it lost.
         """

@@ -6,8 +6,8 @@ Rules of this file:
 2. Nobody waits for a link: what it cannot take at once is its backlog's matter.
 3. A lone batch goes from its reader through the router to the next link without a task switch; when batches come
    faster, they pass through the inbound channel to the router task. A full channel makes readers wait.
-4. The application's first message leaves at once. While every turn of Trio's loop brings another, those that follow
-   leave together, up to a number of them: a write for each would cost more than all else.
+4. The application's first message in a turn of Trio's loop leaves at once; those that follow in the same turn leave
+   together at its end: a write for each would cost more than all else.
 """
 
 from __future__ import annotations
@@ -60,17 +60,13 @@ logger = logging.getLogger("trio_relay")
 
 _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
-_BURST_MESSAGES: Final = 32
-"""Messages of the application in one burst: the first of them waits half a millisecond for the last."""
-_BURST_BYTES: Final = 64 * 1024
-"""Of messages that wait for the end of a burst; more than that ends it."""
-_BURST_LOOKS: Final = 2
-"""Turns without a message that end a burst; in one alone the router task may have come before the application."""
+_TURN_BYTES: Final = 64 * 1024
+"""Of the application's messages that wait for the end of a turn; more than that and they leave at once."""
 
 Inbound: TypeAlias = tuple[Link, Sequence[bytes | str]] | trio.Event
 """What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
 _WAKE_UP: Final = trio.Event()
-"""For the router task, when all that it has to do is to end a burst."""
+"""For the router task, when all that it has to do is to end a turn."""
 
 
 class Runtime:
@@ -121,9 +117,8 @@ class Runtime:
         self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
         self._router_idle = False
         self._timer = trio.CancelScope()
-        self._burst = 0  # messages of the application
-        self._burst_bytes = 0
-        self._burst_looks = 0  # of the router task, until it takes the burst for ended
+        self._sending = False  # the application sent something in this turn
+        self._posted = 0  # bytes of it that wait for the end of the turn
 
     # The router task
 
@@ -132,13 +127,10 @@ class Runtime:
         router = self.router
         while True:
             batch = self._next_inbound()
-            if batch is None and self._burst_looks:
-                self._burst_looks -= 1
-                await trio.lowlevel.checkpoint()
-                continue
+            if self._sending:
+                self._sending = False
+                self._flush()
             if batch is None:
-                if self._burst:
-                    self._end_burst()
                 self._router_idle = True
                 with trio.CancelScope(deadline=router.next_deadline()) as self._timer:
                     batch = await self._inbound_out.receive()
@@ -165,24 +157,22 @@ class Runtime:
             return None
 
     def send(self, to: NodeId, payload: bytes) -> None:
-        """Sends a datagram of the application, now or at the end of a burst."""
+        """Sends a datagram of the application, now or at the end of this turn."""
         now = trio.current_time()
-        self._burst += 1
-        self._burst_bytes += len(payload)
-        self._burst_looks = _BURST_LOOKS
-        if self._burst == 1:
-            self._carry_out(self.router.send(to, payload, now))
-            if self._router_idle:
-                self._router_idle = False
-                self._inbound_in.send_nowait(_WAKE_UP)
-        else:
+        if self._sending:
             self.router.post(to, payload, now)
-            if self._burst >= _BURST_MESSAGES or self._burst_bytes > _BURST_BYTES:
-                self._end_burst()
+            self._posted += len(payload)
+            if self._posted > _TURN_BYTES:
+                self._flush()
+            return
+        self._sending = True
+        self._carry_out(self.router.send(to, payload, now))
+        if self._router_idle:
+            self._router_idle = False
+            self._inbound_in.send_nowait(_WAKE_UP)
 
-    def _end_burst(self) -> None:
-        self._burst = self._burst_bytes = 0
-        self._burst_looks = 0
+    def _flush(self) -> None:
+        self._posted = 0
         self._carry_out(self.router.flush())
 
     def act(self, actions: Iterable[Action]) -> None:

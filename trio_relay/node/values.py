@@ -47,6 +47,7 @@ class LinkInfo:
     """One live link.
 
     Attributes:
+        id: of the neighbour at its other end.
         transport: ``"websocket"``, ``"memory"``, ``"attached"`` or ``"webrtc"``.
         role: ``"relay"``, ``"leaf"``, or ``"legacy"`` for an original peer-relay node.
         dialled: whether this side dialled.
@@ -68,7 +69,12 @@ class LinkInfo:
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """A neighbour was linked."""
+    """A neighbour was linked.
+
+    Attributes:
+        id: of the neighbour.
+        transport: as in `LinkInfo`.
+    """
 
     id: NodeId
     transport: TransportName
@@ -79,6 +85,7 @@ class LinkDown:
     """A neighbour is gone.
 
     Attributes:
+        id: of the neighbour.
         reason: what ended the link, in words.
     """
 
@@ -88,7 +95,11 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class EventsLost:
-    """So many events did not fit because they were not read in time."""
+    """So many events did not fit because they were not read in time.
+
+    Attributes:
+        count: how many.
+    """
 
     count: int
 
