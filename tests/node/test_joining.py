@@ -14,7 +14,7 @@ from trio_relay.testing import MemoryNetwork
 from trio_relay.transports.connection import Connection
 from trio_relay.transports.routes import Request, Route
 
-from .support import Testnet, count, identity, open_town, relays_of, until, url
+from .support import count, identity, open_town, relays_of, until, url
 from .traffic import Traffic
 
 pytestmark = pytest.mark.usefixtures("repeatable")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from ..transports.connection import TransportName
 from ..wire.content import Data
 from ..wire.ids import NodeId
@@ -13,8 +15,7 @@ from ..wire.ids import NodeId
 __all__ = ["Event", "EventsLost", "LinkDown", "LinkInfo", "LinkUp", "Message", "NodeStatistics", "Receipt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message from the mailbox.
 
     Attributes:

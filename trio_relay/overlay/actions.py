@@ -59,7 +59,7 @@ class Tunnel:
     to: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Deliver:
     """Put a message into the application's mailbox; there is room, and `size` of it is now taken."""
 

@@ -28,6 +28,7 @@ from .table import Neighbour
 
 __all__ = ["Endpoint"]
 
+_COPIES: Final = (Arrival.COPY, Arrival.REFUSED)
 _KNOWN_FLAGS: Final = Flag.CONFIRM | Flag.LEGACY
 _OVERHEAD: Final = 128
 """What one message costs the mailbox beside its payload, so that empty ones are bounded too."""
@@ -199,13 +200,13 @@ class Endpoint:
         payload: bytes,
         *,
         proven: bool,
-        arrival: Arrival = Arrival.NEW,
+        arrival: Arrival | None = None,
     ) -> bool:
         """A message for our application; False if there was no room and it may come again.
 
         Args:
             proven: `source` did send it.
-            arrival: a copy is answered again, but not delivered.
+            arrival: what the counter of a sealed frame says: a copy is answered again, but not delivered.
         """
         state = self._state
         if self.closed:
@@ -214,7 +215,10 @@ class Endpoint:
             state.counts["unknown_flags"] += 1
         elif not (self._admission.either(source) if flags & Flag.LEGACY else self._admission.messages(source)):
             state.counts["not_admitted"] += 1
-        elif arrival is not Arrival.NEW and not self._seen_confirmed.seen(source, message_id, state.now):
+        elif arrival is Arrival.NEW and not flags:
+            # Sealed once and sent once: nothing else need be remembered of it.
+            self._put_content(source, payload, proven)
+        elif arrival in _COPIES and not self._seen_confirmed.seen(source, message_id, state.now):
             if arrival is Arrival.REFUSED:
                 self._answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
             else:
@@ -248,18 +252,25 @@ class Endpoint:
             seen.add(source, message_id, state.now)
             state.do(DeliverLegacy(payload, source, message_id, 0 if via is None else via.scope))
             return True
+        if not self._put_content(source, payload, proven):
+            return False
+        seen.add(source, message_id, state.now)
+        if via is None and flags & Flag.CONFIRM:
+            state.do(Acknowledged(message_id, 0.0, 0))
+        return True
+
+    def _put_content(self, source: NodeId, payload: bytes, proven: bool) -> bool:
+        """Puts what a payload holds into the mailbox; False if there is no room, or it is no content."""
+        counts = self._state.counts
         if self.mailbox_full(len(payload)):
-            state.counts["mailbox_full"] += 1
+            counts["mailbox_full"] += 1
             return False
         try:
             data = decode_content_untrusted(payload)
         except RemoteProtocolError:
-            state.counts["bad_content"] += 1
+            counts["bad_content"] += 1
             return False
-        seen.add(source, message_id, state.now)
         self._put(data, source, len(payload), proven)
-        if via is None and flags & Flag.CONFIRM:
-            state.do(Acknowledged(message_id, 0.0, 0))
         return True
 
     def _put(self, data: Data, source: NodeId, length: int, proven: bool) -> None:

@@ -89,7 +89,7 @@ class Forwarder:
                 hop = None
                 control = kind != _DATA
                 if to == own:
-                    self._take(data[position:following], via)
+                    self._take(data, position, following, via)
                 elif not trusted and source != via_id:
                     counts["spoofed"] += 1
                 elif relaying and hop_limit and not attempt and kind < FIRST_LINK_LOCAL:
@@ -116,12 +116,12 @@ class Forwarder:
             left = f"{data[position : position + 8].hex()} with {end - position} bytes left"
             raise RemoteProtocolError(f"expected a whole frame of version {VERSION}, not {left}")
 
-    def _take(self, frame: bytearray, via: Neighbour) -> None:
-        hop_limit, attempt, _, _, kind, flags, _, _, source, message_id = HEADER.unpack_from(frame)
+    def _take(self, message: bytearray, start: int, end: int, via: Neighbour) -> None:
+        hop_limit, attempt, _, _, kind, flags, _, _, source, message_id = HEADER.unpack_from(message, start)
         if source == self._state.own or (source != via.id and not via.trusted):
             self._state.counts["spoofed"] += 1
             return
-        payload = bytes(frame[HEADER_LENGTH:])
+        payload = bytes(message[start + HEADER_LENGTH : end])
         self._local(via, hop_limit, attempt, kind, flags, NodeId(source), message_id, payload)
 
     def _unusual(self, message: bytearray, start: int, end: int, via: Neighbour) -> Neighbour | None:
