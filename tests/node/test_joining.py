@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_relay import DeliveryError, Limits, LinkDown, LinkUp, Node, open_node
-from trio_relay.testing import MemoryNetwork
+from trio_relay.testing import MemoryNetwork, Testnet
 from trio_relay.transports.connection import Connection
 from trio_relay.transports.routes import Request, Route
 
