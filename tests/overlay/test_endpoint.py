@@ -66,6 +66,14 @@ def test_a_duplicate_is_known_for_two_minutes_and_then_forgotten(bench: Bench, l
     assert of(bench.receive(link, frame), Deliver)
 
 
+def test_what_is_forgotten_for_want_of_room_is_counted() -> None:
+    bench = Bench(limits=Limits(seen_messages=10, seen_messages_per_sender=4))
+    link = bench.link(1)
+    for number in range(6):
+        bench.receive(link, bench.frame(link, payload=CONTENT, message_id=number.to_bytes(8, "big")))
+    assert bench.count("seen_evicted") == 2
+
+
 def test_the_same_id_from_two_senders_is_two_messages(bench: Bench, link: BenchLink) -> None:
     actions = bench.receive(link, bench.frame(link, source=node_id(7)), bench.frame(link, source=node_id(8)))
     assert {delivered.sender for delivered in of(actions, Deliver)} == {node_id(7), node_id(8)}

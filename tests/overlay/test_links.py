@@ -289,8 +289,9 @@ def test_a_silent_link_is_pinged_after_five_seconds_and_dead_ten_later(bench: Be
     assert len(sent(bench.advance(0.02), link, Kind.PING)) == 1
     assert not of(bench.advance(9.98), Unlinked)
     actions = bench.advance(0.02)
-    assert closed(actions) == [link]
-    assert len(of(actions, Unlinked)) == 1
+    assert [(a.link, a.reason) for a in of(actions, CloseLink)] == [(link, Reason.SILENT)]
+    assert [a.reason for a in of(actions, Unlinked)] == ["silent"]
+    assert bench.count("links_silent") == 1
 
 
 def test_whatever_comes_is_a_sign_of_life(bench: Bench) -> None:

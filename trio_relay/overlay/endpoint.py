@@ -325,3 +325,8 @@ class Endpoint:
     def remembered(self) -> int:
         """Message ids in memory."""
         return len(self._seen) + len(self._seen_confirmed)
+
+    @property
+    def forgotten(self) -> int:
+        """Message ids that were forgotten for want of room: a copy of such a message would be delivered again."""
+        return self._seen.evicted + self._seen_confirmed.evicted

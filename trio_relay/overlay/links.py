@@ -251,7 +251,8 @@ class Links:
         """Closes whoever is dead, spares that were not needed, and links of those that left."""
         now = self._state.now
         for neighbour in self._liveness.overdue():
-            self.close(neighbour, Reason.PROTOCOL, alive=False)
+            self._state.counts["links_silent"] += 1
+            self.close(neighbour, Reason.SILENT, alive=False)
         for node_id, spare in [(i, s) for i, s in self._spares.items() if s.until <= now]:
             del self._spares[node_id]
             self._shut(spare.link, Reason.DUPLICATE)

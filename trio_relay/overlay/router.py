@@ -147,7 +147,9 @@ class Router:
 
     def counts(self) -> Mapping[str, int]:
         """Drops, expiries and refusals by reason, and totals."""
-        return self._state.counts + self._state.directory.counts
+        counts = self._state.counts + self._state.directory.counts
+        counts["seen_evicted"] = self._parts.endpoint.forgotten
+        return counts
 
     def sizes(self) -> Mapping[str, int]:
         """How full each bounded table is."""

@@ -95,6 +95,8 @@ class Reason(enum.IntEnum):
     """Too many peers of one network range."""
     NO_ADDRESS = 13
     """REFUSED: the receiver may not or cannot dial the sender."""
+    SILENT = 14
+    """It did not answer a ping."""
 
 
 @dataclass(frozen=True, slots=True)
