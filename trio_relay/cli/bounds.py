@@ -6,14 +6,14 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Final
 
 from ..limits import Limits
 
 __all__ = ["make_limits", "parse_limit", "raise_descriptor_limit"]
 
-_DEFAULTS: Final[dict[str, int | float]] = {field.name: field.default for field in fields(Limits)}
+_DEFAULTS: Final[dict[str, int | float]] = asdict(Limits())
 _SPARE_DESCRIPTORS: Final = 128
 """Listeners, files, dials, and those that the interpreter and its threads have open."""
 
