@@ -8,6 +8,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "typing", "tests"]
 
+DOCS_TESTS = [f"tests/test_docs{part}.py" for part in ("", "_names", "_python", "_tutorial")]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -53,13 +54,14 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks: `nox -s bench -- --help`."""
-    session.install("-e", ".[fast]")
+    """The benchmarks: `nox -s bench -- --help`. Rivals need Node.js and npm, and are left out without them."""
+    session.install("-e", ".[fast,bench]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Links of the documents, their Python blocks and the examples."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "tests/test_docs.py", *session.posargs)
+    """Builds docs/ into docs/_build/html, warnings being errors, and runs what is in the pages."""
+    install_with_group(session, "docs", "-e", ".[test]")
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "docs", "docs/_build/html")
+    session.run("pytest", *DOCS_TESTS, *session.posargs)

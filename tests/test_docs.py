@@ -1,25 +1,19 @@
-"""The documents: their links lead somewhere, their Python compiles, the examples import."""
+"""The documents: their links lead somewhere, their Python compiles; other tests execute it."""
 
 from __future__ import annotations
 
-import ast
+import itertools
 import re
 import runpy
-import textwrap
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 import pytest
 
-TOP: Final = Path(__file__).parent.parent
-DOCUMENTS: Final = [
-    *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((TOP / "docs").rglob("*.md")),
-]
-EXAMPLES: Final = sorted((TOP / "docs" / "examples").glob("*.py"))
+from .documents import DOCUMENTS, EXAMPLES, FENCE, blocks, blocks_of, compile_block, name_of
+from .shown import matches
 
-FENCE: Final = re.compile(r"^([ ]*)```(\w*)[^\n]*\n(.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)
 INLINE_CODE: Final = re.compile(r"`[^`\n]*`")
 LINK: Final = re.compile(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
 HEADING: Final = re.compile(r"^#{1,6}\s+(.*?)\s*#*$", re.MULTILINE)
@@ -53,28 +47,18 @@ def broken_links(text: str, document: Path) -> list[str]:
     return [target for target in relative if not leads_somewhere(target, document)]
 
 
-def python_blocks(text: str) -> list[str]:
-    """The fenced blocks marked `python`, each padded so that its line numbers are those of the document."""
-    blocks = (match for match in FENCE.finditer(text) if match[2] == "python")
-    return ["\n" * text.count("\n", 0, match.start(3)) + textwrap.dedent(match[3]) for match in blocks]
-
-
-def compile_block(source: str, filename: str) -> None:
-    """Raises SyntaxError; `await` and `async with` may stand outside a function, as in a snippet they do."""
-    compile(source, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_of_document_resolve(document: Path) -> None:
     assert broken_links(document.read_text(encoding="utf-8"), document) == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_python_of_document_compiles(document: Path) -> None:
     failures = []
-    for block in python_blocks(document.read_text(encoding="utf-8")):
+    for block in blocks(document):
         try:
-            compile_block(block, document.name)
+            if block.language == "python":
+                compile_block(block.padded, document.name)
         except SyntaxError as error:
             failures.append(str(error))
     assert failures == []
@@ -105,8 +89,29 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
 
 def test_only_blocks_marked_python_are_compiled() -> None:
     text = "x\n\n- item\n\n  ```python\n  await f()\n  ```\n\n```sh\nls -l\n```\n\n```python\na b\n```\n"
-    good, bad = python_blocks(text)
-    compile_block(good, "page.md")
+    good, _, bad = blocks_of(text)
+    assert (good.language, bad.language, bad.line) == ("python", "python", 14)
+    compile_block(good.padded, "page.md")
     with pytest.raises(SyntaxError) as caught:
-        compile_block(bad, "page.md")
+        compile_block(bad.padded, "page.md")
     assert caught.value.lineno == 14
+
+
+def test_marks_and_outputs_are_read() -> None:
+    text = "<!-- fragment: a signature -->\n```python\nf(x)\n```\n\n<!-- output -->\n```text\n...\n```\n"
+    fragment, output = blocks_of(text)
+    assert (fragment.mark, fragment.reason, output.mark) == ("fragment", "a signature", "output")
+    assert matches(["a", "...", "c"], ["a", "b", "b", "c"])
+    assert matches(["a", "..."], ["a"])
+    assert not matches(["a"], ["a", "b"])
+    assert not matches(["...", "c"], ["a", "b"])
+
+
+def test_every_output_belongs_to_something_that_is_executed() -> None:
+    """Python by tests/test_docs_python.py, commands by tests/test_docs_tutorial.py."""
+    for document in DOCUMENTS:
+        found = blocks(document)
+        shell = document.name == "tutorial.md"
+        for block, following in itertools.pairwise(found):
+            if following.mark == "output":
+                assert (block.language, block.mark) == ("sh" if shell else "python", ""), str(following)

@@ -81,9 +81,12 @@ class PeerRecord:
     Attributes:
         id: the subject.
         gateway: the signer's id; equal to `id` unless `kind` is LEGACY.
+        kind: PEER, the subject speaks for itself; or LEGACY, a gateway speaks for an original node.
+        roles: RELAY and LEGACY, or none: what the subject does for others.
         urls: at most four WebSocket URLs.
         sequence: a later record of the same signer has a larger one (microseconds since 1970 by custom).
         expiry: Unix time in seconds.
+        public_key: the signer's, 32 bytes.
         raw: the signed bytes as they came, signature included.
     """
 
