@@ -8,7 +8,9 @@ import pytest
 
 from trio_relay.limits import Limits
 from trio_relay.overlay.actions import Found, Unlinked
-from trio_relay.testing.simulator import SimulatedPeer, Simulator
+from trio_relay.testing import SimulatedPeer, Simulator
+from trio_relay.wire.frame import Kind
+from trio_relay.wire.ids import bucket_index
 
 
 def digest(sim: Simulator) -> object:
@@ -28,6 +30,19 @@ def run_of(seed: int) -> object:
 def test_a_seed_repeats_a_run_exactly() -> None:
     assert run_of(1) == run_of(1)
     assert run_of(1) != run_of(2)
+
+
+def installed(seed: int) -> object:
+    sim = Simulator(seed)
+    sim.install(30, leaves=0.5, ground=0.1)
+    sim.drop_forwarding(*sim.rng.sample(sim.peers[2:], 5))
+    sim.measure(20, seconds=0.6)
+    return digest(sim)
+
+
+def test_a_seed_repeats_an_installed_network_exactly() -> None:
+    assert installed(1) == installed(1)
+    assert installed(1) != installed(2)
 
 
 def assert_one_network(sim: Simulator, messages: int = 300) -> None:
@@ -205,3 +220,87 @@ def test_a_message_to_nobody_fails() -> None:
     message = sim.deliver(sim.peers[3], stranger.id, "anybody?", timeout=5.0)
     sim.run(5.1)
     assert message in sim.peers[3].failed
+
+
+def test_installed_links_are_those_that_peers_want() -> None:
+    sim = Simulator(13)
+    sim.install(60, leaves=0.3)
+    relays = [peer for peer in sim.peers if peer.url]
+    for peer in sim.peers:
+        others = sorted((bucket_index(peer.id, relay.id), relay.name) for relay in relays if relay is not peer)
+        ranges: dict[int, list[str]] = {}
+        for index, name in others:
+            ranges.setdefault(index, []).append(name)
+        linked = {neighbour.id for neighbour in peer.router.table}
+        by_distance = sorted(relays, key=lambda relay: int.from_bytes(relay.id, "big") ^ int.from_bytes(peer.id, "big"))
+        assert {relay.id for relay in by_distance if relay is not peer} & linked >= {
+            relay.id for relay in [relay for relay in by_distance if relay is not peer][:8]
+        }
+        if peer.url:
+            names = {relay.name for relay in relays if relay.id in linked}
+            assert all(len(names & set(members)) >= min(2, len(members)) for members in ranges.values())
+
+
+def test_ground_ids_are_close_to_the_victim_and_do_no_harm_by_that_alone() -> None:
+    sim = Simulator(14)
+    sim.install(80, ground=0.25)
+    victim = sim.peers[1]
+    ground = [peer for peer in sim.peers if peer.ground]
+    assert 10 <= len(ground) <= 30
+    assert all(bucket_index(victim.id, peer.id) < 160 - 14 and peer.url for peer in ground)
+    honest = [peer for peer in sim.peers if not peer.ground]
+    assert all(bucket_index(victim.id, peer.id) >= 160 - 14 for peer in honest if peer is not victim)
+    found = sim.measure(100, among=honest)
+    assert found.acknowledged == found.received == 100
+    traffic = sim.post(40, among=honest, to=[victim])
+    sim.run(0.3)
+    assert traffic.measure().acknowledged == 40
+
+
+def test_what_peers_drop_is_only_what_they_forward_for_others() -> None:
+    sim = Simulator(15)
+    sim.install(40)
+    droppers = sim.rng.sample(sim.peers[1:], 8)
+    sim.drop_forwarding(*droppers)
+    honest = [peer for peer in sim.peers if not peer.drops]
+    traffic = sim.post(60, among=honest)
+    sim.run(0.3)
+    at_once = traffic.measure()
+    assert sim.counts["dropped"] > 0
+    assert 20 < at_once.acknowledged < 60
+    own = sim.post(20, among=droppers, to=[sim.peers[0]])
+    sim.run(30.0)
+    later = traffic.measure()
+    assert later.acknowledged > at_once.acknowledged
+    assert later.acknowledged + later.failed == 60
+    assert own.measure().acknowledged > 10
+    assert sim.statistics().counts["protocol_errors"] == 0
+    assert all(len(peer.router.table) >= 8 for peer in droppers)
+
+
+def test_peers_may_drop_other_kinds_too() -> None:
+    sim = Simulator(16)
+    sim.install(40)
+    sim.drop_forwarding(*sim.peers, kinds=Kind)
+    linked = [(peer, next(iter(peer.router.table)).id) for peer in sim.peers]
+    sent = [(peer, sim.deliver(peer, neighbour, "next door")) for peer, neighbour in linked]
+    stranger = next(p for p in sim.peers if p is not sim.peers[0] and sim.peers[0].router.table.get(p.id) is None)
+    far = sim.deliver(sim.peers[0], stranger.id, "far away", timeout=5.0)
+    sim.run(6.0)
+    assert all(message in peer.acknowledged for peer, message in sent)
+    assert far in sim.peers[0].failed
+
+
+def test_traffic_is_measured_again_later() -> None:
+    sim = Simulator(17)
+    sim.install(40)
+    traffic = sim.post(30)
+    assert traffic.measure().received == 0
+    sim.run(0.3)
+    found = traffic.measure()
+    assert (found.sent, found.received, found.acknowledged, found.failed) == (30, 30, 30, 0)
+    assert found.mean_data_frames == found.mean_hops
+    nobody = Simulator(98).add()
+    lost = sim.post(5, to=[nobody], timeout=2.0)
+    sim.run(3.0)
+    assert (lost.measure().failed, lost.measure().received) == (5, 0)

@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -46,9 +47,10 @@ class Entry:
     suspect: bool = False
 
 
-def _group(record: PeerRecord) -> str:
+@functools.lru_cache(maxsize=1024)
+def _group(urls: tuple[str, ...]) -> str:
     try:
-        return network_group(host(record.urls[0])) if record.urls else ""
+        return network_group(host(urls[0])) if urls else ""
     except ValueError:
         return ""
 
@@ -126,9 +128,9 @@ class Directory:
             if entry.record.sequence >= record.sequence:
                 self.counts["record_stale"] += entry.record.sequence > record.sequence
                 return False
-            entry.record, entry.suspect, entry.group = record, False, _group(record)
+            entry.record, entry.suspect, entry.group = record, False, _group(record.urls)
         else:
-            entry = Entry(record, int.from_bytes(record.id, "big"), scope, _group(record))
+            entry = Entry(record, int.from_bytes(record.id, "big"), scope, _group(record.urls))
             self._peers[record.id] = entry
             self._gateways.pop(record.id, None)
         if record.relay:

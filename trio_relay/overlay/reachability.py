@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ _FIRST_RETRY: Final = 5.0
 _TRUST_US: Final = 1
 
 
+@functools.lru_cache(maxsize=1024)
 def authorities(urls: tuple[str, ...]) -> frozenset[str]:
     """The ``host:port`` of each URL; what is no URL is left out."""
     found = set()

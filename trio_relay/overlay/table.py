@@ -94,7 +94,7 @@ class RoutingTable:
         self._own: Final = int.from_bytes(own, "big")
         self._neighbours: dict[bytes, Neighbour] = {}
         self._relays: dict[bytes, Neighbour] = {}
-        self._buckets: list[list[Neighbour]] = [[] for _ in range(_ID_BITS)]
+        self._buckets: list[tuple[Neighbour, ...]] = [()] * _ID_BITS
         self.next_hops: Final[dict[bytes, Neighbour | None]] = {}
         self._first_hops: dict[bytes, Neighbour | None] = {}
         self.changed = False
@@ -150,11 +150,9 @@ class RoutingTable:
         else:
             self._relays.pop(neighbour.id, None)
         if transit != neighbour.transit:
-            bucket = self._buckets[(self._own ^ neighbour.number).bit_length() - 1]
-            if transit:
-                bucket.append(neighbour)
-            else:
-                bucket.remove(neighbour)
+            index = (self._own ^ neighbour.number).bit_length() - 1
+            others = tuple(n for n in self._buckets[index] if n is not neighbour)
+            self._buckets[index] = (*others, neighbour) if transit else others
         neighbour.relay, neighbour.transit = relay, transit
 
     def _forget_hops(self) -> None:

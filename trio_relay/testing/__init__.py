@@ -1,14 +1,31 @@
 """For tests of programs that embed a node: a network inside the process, with seeded faults; many nodes in one call; a
-simulator of thousands."""
+simulator of thousands; checks for whoever writes a transport."""
 
 from __future__ import annotations
 
 from ..transports.memory import MemoryFaults, MemoryNetwork
 from ..transports.memory_host import MemoryHost
-from .simulator import Measurement, SimulatedPeer, Simulator, Statistics
+from .conformance import (
+    CONNECTION_CHECKS,
+    TRANSPORT_CHECKS,
+    ConnectionCheck,
+    MakeConnections,
+    MakeTransports,
+    TransportCheck,
+    check_connection,
+    check_transport,
+)
+from .measurement import Measurement, Statistics, Traffic
+from .simulated_peer import SimulatedPeer
+from .simulator import Simulator
 from .testnet import Testnet, open_testnet
 
 __all__ = [
+    "CONNECTION_CHECKS",
+    "TRANSPORT_CHECKS",
+    "ConnectionCheck",
+    "MakeConnections",
+    "MakeTransports",
     "Measurement",
     "MemoryFaults",
     "MemoryHost",
@@ -17,5 +34,9 @@ __all__ = [
     "Simulator",
     "Statistics",
     "Testnet",
+    "Traffic",
+    "TransportCheck",
+    "check_connection",
+    "check_transport",
     "open_testnet",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import gc
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from ..limits import Limits
@@ -15,52 +14,18 @@ from ..overlay.actions import Acknowledged, Action, CloseLink, Deliver, Dial, Fa
 from ..overlay.router import Router
 from ..overlay.session.sessions import Sealing
 from ..wire.content import Data, encode_content
+from ..wire.frame import Kind, parse_frames_untrusted
 from ..wire.ids import NodeId
 from ..wire.record import id_of_key
 from ..wire.session import Cipher
+from .simulated_peer import End, SimulatedPeer, new_key, pair
 
-__all__ = ["SimulatedNetwork", "SimulatedPeer"]
+__all__ = ["SimulatedNetwork"]
 
 _WALL: Final = 1_700_000_000.0
 _CONNECT_TIMEOUT: Final = 1.0
 _ALONE_EVERY: Final = 5.0
 _BOOTSTRAP_EVERY: Final = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class _End:
-    """One end of a simulated link; what a router knows it by."""
-
-    peer: SimulatedPeer
-    other: _End = field(init=False)
-    up: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedPeer:
-    """One router and what its application saw.
-
-    Attributes:
-        url: where it listens, empty when nobody can dial it.
-        received: messages in the order of their arrival: (sender, data).
-        acknowledged: message id -> hops of confirmed messages.
-        failed: message id -> error of those given up.
-        found: results of lookups.
-        events: neighbours that came and went.
-    """
-
-    name: str
-    url: str
-    id: NodeId
-    router: Router
-    alive: bool = True
-    received: list[tuple[NodeId, Data]] = field(default_factory=list)
-    acknowledged: dict[bytes, int] = field(default_factory=dict)
-    failed: dict[bytes, Exception] = field(default_factory=dict)
-    found: list[Found] = field(default_factory=list)
-    events: list[Linked | Unlinked] = field(default_factory=list)
-    ends: dict[_End, None] = field(default_factory=dict)
-    timer: float = float("inf")
 
 
 class SimulatedNetwork:
@@ -72,7 +37,8 @@ class SimulatedNetwork:
         sealed: whether peers encrypt messages end to end (with real keys, fake signatures, and without ML-KEM).
 
     Attributes:
-        counts: frames transmitted (``data``, ``control``), ``dials``, ``probes``, and those ``refused``.
+        counts: frames transmitted (``data``, ``control``) and not forwarded (``dropped``), ``dials``, ``probes``, and
+            those ``refused``.
     """
 
     def __init__(
@@ -90,6 +56,7 @@ class SimulatedNetwork:
         self._sequence = 0
         self._groups: dict[str, int] = {}
         self._installing = False
+        self._posted = 0
 
     # Peers
 
@@ -98,10 +65,17 @@ class SimulatedNetwork:
         """The peers that were not killed."""
         return [peer for peer in self.peers if peer.alive]
 
-    def add(self, *, listening: bool = True, limits: Limits | None = None) -> SimulatedPeer:
-        """A new peer without links; with `listening` others can dial it."""
+    def add(
+        self, *, listening: bool = True, limits: Limits | None = None, near: NodeId | None = None, bits: int = 14
+    ) -> SimulatedPeer:
+        """A new peer without links.
+
+        Args:
+            listening: whether others can dial it.
+            near: an id that its own is close to: its key was ground until so many `bits` are the same.
+        """
         name = f"peer{len(self.peers)}"
-        key = hashlib.sha256(self.rng.randbytes(8)).digest()
+        key = new_key(self.rng, near, bits)
         rng = random.Random(self.rng.getrandbits(64))
         router = Router(
             id_of_key(key),
@@ -115,7 +89,7 @@ class SimulatedNetwork:
             limits=limits or self.limits,
             sealing=Sealing(rng.randbytes, Cipher.CHACHA20_POLY1305, False) if self.sealed else None,
         )
-        peer = SimulatedPeer(name, "", id_of_key(key), router)
+        peer = SimulatedPeer(name, "", id_of_key(key), router, ground=near is not None)
         self.peers.append(peer)
         if listening:
             self.open_listener(peer)
@@ -164,6 +138,15 @@ class SimulatedNetwork:
         else:
             self.kill(peer)
 
+    def drop_forwarding(self, *peers: SimulatedPeer, kinds: Iterable[Kind] = (Kind.DATA, Kind.ACK)) -> None:
+        """From now on frames of these kinds vanish when they pass through those peers.
+
+        In all else the peers are honest: they keep links, answer pings and questions, and send and take messages of
+        their own. So nobody sees that anything is wrong with them, except by what does not arrive.
+        """
+        for peer in peers:
+            peer.drops = frozenset(kinds)
+
     def partition(self, *groups: Iterable[SimulatedPeer]) -> None:
         """From now on nothing passes between the groups; links across stay up until keepalive ends them."""
         self._groups = {peer.name: number for number, group in enumerate(groups) for peer in group}
@@ -182,9 +165,28 @@ class SimulatedNetwork:
 
     def link(self, dialler: SimulatedPeer, acceptor: SimulatedPeer) -> None:
         """A link at once, as if dialled at the acceptor's address; nobody is asked."""
-        near, far = _pair(dialler, acceptor)
+        near, far = pair(dialler, acceptor)
         self._up(far, dialled=False)
         self._up(near, dialled=True)
+
+    def _install(self, links: Iterable[tuple[SimulatedPeer, SimulatedPeer]]) -> None:
+        """Links of (dialler, acceptor) that were there before the simulation began: nobody says or asks anything."""
+        ends: dict[SimulatedPeer, list[tuple[End, bool]]] = {}
+        for dialler, acceptor in links:
+            near, far = pair(dialler, acceptor)
+            near.up = far.up = True
+            ends.setdefault(dialler, []).append((far, False))
+            ends.setdefault(acceptor, []).append((near, True))
+        collecting = gc.isenabled()
+        gc.disable()  # nothing of this becomes garbage, and looking for some takes as long as all the rest
+        self._installing = True
+        for other, theirs in ends.items():  # all that hear of one peer follow each other: its record is read once
+            for end, dialled in theirs:
+                self._up(end, dialled=dialled)
+                self._agree(end.peer, other)
+        self._installing = False
+        if collecting:
+            gc.enable()
 
     def cut(self, a: SimulatedPeer, b: SimulatedPeer) -> None:
         """Every link between two peers breaks."""
@@ -214,7 +216,7 @@ class SimulatedNetwork:
             self._after(self.latency, lambda: self._probed(peer, target))
             self._carry_out(target, target.router.reached(peer.id, target.url.removeprefix("ws://"), self.now))
         else:
-            near, far = _pair(peer, target)
+            near, far = pair(peer, target)
             self._after(self.latency, lambda: self._up(near, dialled=True))
             self._up(far, dialled=False)
 
@@ -233,31 +235,38 @@ class SimulatedNetwork:
         else:
             self._carry_out(peer, router.dial_failed(dial.expected, self.now, records=records))
 
-    def _up(self, end: _End, *, dialled: bool) -> None:
+    def _up(self, end: End, *, dialled: bool) -> None:
         peer, other = end.peer, end.other.peer
         if dialled and not (end.other.up and self._connected(peer, other)):
             self._end_other(end, "handshake failed", alive=False)
             return
         end.up = True
         peer.ends[end] = None
-        url = other.url if dialled else ""
+        url = other.url if dialled and not self._installing else ""
         authority = "" if dialled else peer.url.removeprefix("ws://")
         router, record = peer.router, other.router.record
         self._carry_out(
             peer,
             router.link_up(end, other.id, self.now, dialled=dialled, url=url, authority=authority, record=record),
         )
-        neighbour = router.table.get(other.id)
-        if self._installing and neighbour is not None:
-            router.probe_ended(other.id, True, self.now)
-            neighbour.trusts_us = peer.router.record.relay
-            router.table.update(neighbour)
 
-    def _end_other(self, end: _End, reason: str, *, alive: bool) -> None:
+    def _agree(self, peer: SimulatedPeer, other: SimulatedPeer) -> None:
+        """What the two ends of an installed link would have found out about each other, and said."""
+        neighbour = peer.router.table.get(other.id)
+        if neighbour is not None:
+            neighbour.url = other.url if neighbour.dialled else ""
+            neighbour.trusts_us = peer.router.record.relay
+            neighbour.reachable = neighbour.trusted = other.router.record.relay
+            if neighbour.trusted:
+                peer.router.probe_ended(other.id, True, self.now)
+            else:
+                peer.router.table.update(neighbour)
+
+    def _end_other(self, end: End, reason: str, *, alive: bool) -> None:
         """The other end of `end` sees the link end."""
         self._after(self.latency, lambda: self._see_down(end.other, reason, alive))
 
-    def _see_down(self, end: _End, reason: str, alive: bool) -> None:
+    def _see_down(self, end: End, reason: str, alive: bool) -> None:
         peer = end.peer
         if end.up:
             end.up = False
@@ -303,14 +312,14 @@ class SimulatedNetwork:
     def _carry_out(self, peer: SimulatedPeer, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
-                case Transmit(link=_End() as end):
+                case Transmit(link=End() as end):
                     self._transmit(end, action)
                 case Deliver():
                     peer.received.append((action.sender, action.data))
                     peer.router.taken(action.size)
                 case Dial():
                     self._dial(peer, action)
-                case CloseLink(link=_End() as end):
+                case CloseLink(link=End() as end):
                     end.up = False
                     peer.ends.pop(end, None)
                     self._end_other(end, "closed by the other side", alive=True)
@@ -324,21 +333,37 @@ class SimulatedNetwork:
                     peer.found.append(action)
         self._set_timer(peer)
 
-    def _transmit(self, end: _End, action: Transmit) -> None:
+    def _transmit(self, end: End, action: Transmit) -> None:
         assert end.up, "the router used a link that is down"
-        if not self._installing:
+        if self._installing:
+            return
+        message = b"".join(action.pieces)
+        if action.via is not None and end.peer.drops:
+            message = self._without(message, end.peer.drops)
+        else:
             self.counts["control" if action.control else "data"] += action.frames
-            message = b"".join(action.pieces)
+        if message:
             self._after(self.latency, lambda: self._arrive(end.other, message))
 
-    def _arrive(self, end: _End, message: bytes) -> None:
+    def _without(self, message: bytes, kinds: Collection[int]) -> bytes:
+        """The frames of a message that are not of these kinds."""
+        frames = parse_frames_untrusted(message)
+        kept = [frame for frame in frames if frame.kind not in kinds]
+        self.counts["dropped"] += len(frames) - len(kept)
+        for frame in kept:
+            self.counts["data" if frame.kind == Kind.DATA else "control"] += 1
+        return b"".join(frame.to_bytes() for frame in kept)
+
+    def _arrive(self, end: End, message: bytes) -> None:
         peer = end.peer
         if end.up and peer.alive and self._together(end.other.peer, peer):
             self._carry_out(peer, peer.router.receive(end, [message], self.now))
 
     def _set_timer(self, peer: SimulatedPeer) -> None:
+        if self._installing:
+            return
         deadline = peer.router.next_deadline()
-        if deadline < peer.timer and not self._installing:
+        if deadline < peer.timer:
             peer.timer = deadline
             self._after(max(0.0, deadline - self.now), lambda: self._fire(peer, deadline))
 
@@ -347,9 +372,3 @@ class SimulatedNetwork:
             peer.timer = float("inf")
             due = peer.router.next_deadline() <= self.now
             self._carry_out(peer, peer.router.handle_timeout(self.now) if due else ())
-
-
-def _pair(dialler: SimulatedPeer, acceptor: SimulatedPeer) -> tuple[_End, _End]:
-    near, far = _End(dialler), _End(acceptor)
-    near.other, far.other = far, near
-    return near, far

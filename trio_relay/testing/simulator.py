@@ -10,57 +10,47 @@ print(sim.measure(500))                  # confirmed messages between random pee
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
-from .simulated_network import SimulatedNetwork, SimulatedPeer
+from ..wire.ids import ID_LENGTH
+from .measurement import Measurement, Posted, Statistics, Traffic, statistics_of
+from .simulated_network import SimulatedNetwork
+from .simulated_peer import SimulatedPeer
 
-__all__ = ["Measurement", "SimulatedPeer", "Simulator", "Statistics"]
+__all__ = ["SimulatedPeer", "Simulator"]
 
 _CLOSEST: Final = 8
 _PER_RANGE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What became of some confirmed messages; the means are per acknowledged message."""
-
-    sent: int
-    received: int
-    acknowledged: int
-    mean_hops: float
-    mean_data_frames: float
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The network as it stands; links are counted at their ends, those of leaves apart from those of relays."""
-
-    peers: int
-    relays: int
-    mean_links_of_relays: float
-    mean_relays_of_relays: float
-    mean_links_of_leaves: float
-    most_links: int
-    counts: Counter[str]
-
-
 class Simulator(SimulatedNetwork):
     """A simulated network that can grow, be installed whole, and be measured."""
 
-    def grow(self, count: int, *, leaves: float = 0.0, every: float = 0.2, settle: float = 30.0) -> list[SimulatedPeer]:
+    def grow(
+        self,
+        count: int,
+        *,
+        leaves: float = 0.0,
+        ground: float = 0.0,
+        victim: SimulatedPeer | None = None,
+        every: float = 0.2,
+        settle: float = 30.0,
+    ) -> list[SimulatedPeer]:
         """Peers that join one after another through the first peer of the simulator.
 
         Args:
             leaves: the part of them that nobody can dial.
+            ground: the part of them that chose their keys until their ids were close to the victim's; they listen.
+            victim: default: the second peer of the simulator.
             every: seconds between two.
             settle: seconds after the last.
         """
         peers = []
         for _ in range(count):
-            peer = self.add(listening=not self.peers or self.rng.random() >= leaves)
+            peer = self._add_one(leaves, ground, victim)
             if peer is not self.peers[0]:
                 self.join(peer, self.peers[0])
             peers.append(peer)
@@ -68,75 +58,94 @@ class Simulator(SimulatedNetwork):
         self.run(settle)
         return peers
 
-    def install(self, count: int, *, leaves: float = 0.0) -> list[SimulatedPeer]:
-        """Peers with the links that they would have in the end, without growing: for networks of 10,000."""
-        peers = [self.add(listening=not number or self.rng.random() >= leaves) for number in range(count)]
-        relays = [peer for peer in peers if peer.url]
-        self._installing = True
-        for relay in relays:
+    def install(
+        self, count: int, *, leaves: float = 0.0, ground: float = 0.0, victim: SimulatedPeer | None = None
+    ) -> list[SimulatedPeer]:
+        """Peers with the links that they would have in the end, without growing: for networks of 10,000.
+
+        They have links with each other only, and begin to look around as soon as time passes. Arguments are those of
+        `grow`.
+        """
+        peers = [self._add_one(leaves, ground, victim) for _ in range(count)]
+        ordered = sorted((int.from_bytes(peer.id, "big"), peer) for peer in peers if peer.url)
+        for _, relay in ordered:
             relay.router.reached(relay.id, relay.url.removeprefix("ws://"), self.now)
+        links: dict[tuple[SimulatedPeer, SimulatedPeer], None] = {}
         for peer in peers:
-            for relay in self._wanted(peer, relays):
-                if peer.router.table.get(relay.id) is None:
-                    self.link(peer, relay)
-        self._installing = False
+            for relay in self._wanted(peer, ordered):
+                if (relay, peer) not in links:
+                    links[peer, relay] = None
+        self._install(links)
         for peer in peers:
             self._set_timer(peer)
         return peers
 
-    def _wanted(self, peer: SimulatedPeer, relays: Sequence[SimulatedPeer]) -> list[SimulatedPeer]:
+    def _add_one(self, leaves: float, ground: float, victim: SimulatedPeer | None) -> SimulatedPeer:
+        if ground and len(self.peers) > 1 and self.rng.random() < ground:
+            return self.add(near=(victim or self.peers[1]).id)
+        return self.add(listening=not self.peers or self.rng.random() >= leaves)
+
+    def _wanted(self, peer: SimulatedPeer, ordered: Sequence[tuple[int, SimulatedPeer]]) -> list[SimulatedPeer]:
+        """The relays that `peer` wants links with: the closest, and two per distance range, or two at random."""
         own = int.from_bytes(peer.id, "big")
-        ordered = sorted((int.from_bytes(r.id, "big") ^ own, n) for n, r in enumerate(relays) if r is not peer)
-        wanted = [relays[n] for _, n in ordered[:_CLOSEST]]
+        low, high = 0, len(ordered)
+        beyond: list[tuple[int, int]] = []
+        for bit in reversed(range(8 * ID_LENGTH)):
+            # `low:high` are the relays whose ids agree with ours above this bit; one half of them agrees on it, too.
+            middle = bisect_left(ordered, ((own >> bit | 1) << bit,), low, high)
+            near, far = ((middle, high), (low, middle)) if own >> bit & 1 else ((low, middle), (middle, high))
+            if near[1] - near[0] <= _CLOSEST:
+                break
+            (low, high), beyond = near, [*beyond, far]
+        block = sorted((number ^ own, other) for number, other in ordered[low:high] if other is not peer)
+        wanted = [other for _, other in block[:_CLOSEST]]
         if not peer.url:
-            return wanted + self.rng.sample(relays, min(_PER_RANGE, len(relays)))
-        ranges: dict[int, list[SimulatedPeer]] = {}
-        for distance, n in ordered[_CLOSEST:]:
-            ranges.setdefault(distance.bit_length(), []).append(relays[n])
+            return wanted + [other for _, other in self.rng.sample(ordered, min(_PER_RANGE, len(ordered)))]
+        ranges = [ordered[first:last] for first, last in beyond]
+        for _, members in groupby(block[_CLOSEST:], key=lambda item: item[0].bit_length()):
+            ranges.append(list(members))
         return wanted + [
-            r for members in ranges.values() for r in self.rng.sample(members, min(_PER_RANGE, len(members)))
+            other for members in ranges for _, other in self.rng.sample(members, min(_PER_RANGE, len(members)))
         ]
 
-    def measure(self, messages: int, *, seconds: float = 0.3) -> Measurement:
-        """Confirmed messages between random peers that live, all at once, and what of them is done in time.
+    def post(
+        self,
+        messages: int,
+        *,
+        among: Sequence[SimulatedPeer] | None = None,
+        to: Sequence[SimulatedPeer] | None = None,
+        timeout: float = 30.0,
+    ) -> Traffic:
+        """Sends confirmed messages between random peers, all at once; measure them after `run`.
+
+        Args:
+            among: who sends, and receives; default: whoever is alive.
+            to: who receives; default: the same.
+            timeout: seconds until a sender gives up.
+        """
+        senders = self.alive if among is None else among
+        receivers = senders if to is None else to
+        frames, posted = self.counts["data"], []
+        for _ in range(messages):
+            sender = receiver = self.rng.choice(receivers)
+            while sender is receiver:
+                sender = self.rng.choice(senders)
+            self._posted += 1
+            message_id = self.deliver(sender, receiver.id, self._posted, timeout)
+            posted.append(Posted(sender, receiver, message_id, self._posted))
+        return Traffic(self, posted, frames)
+
+    def measure(
+        self, messages: int, *, seconds: float = 0.3, among: Sequence[SimulatedPeer] | None = None
+    ) -> Measurement:
+        """Confirmed messages between random peers, all at once, and what of them is done in time.
 
         By default the time is less than that of a first retry after a timeout.
         """
-        alive = self.alive
-        frames = self.counts["data"]
-        sent: list[tuple[SimulatedPeer, bytes]] = []
-        before = sum(len(peer.received) for peer in alive)
-        for number in range(messages):
-            sender, receiver = self.rng.sample(alive, 2)
-            sent.append((sender, self.deliver(sender, receiver.id, number)))
+        traffic = self.post(messages, among=among)
         self.run(seconds)
-        hops = [peer.acknowledged[message_id] for peer, message_id in sent if message_id in peer.acknowledged]
-        return Measurement(
-            sent=messages,
-            received=sum(len(peer.received) for peer in alive) - before,
-            acknowledged=len(hops),
-            mean_hops=sum(hops) / max(len(hops), 1),
-            mean_data_frames=(self.counts["data"] - frames) / max(len(hops), 1),
-        )
+        return traffic.measure()
 
     def statistics(self) -> Statistics:
         """The network as it stands."""
-        tables = [(peer.router.relaying, peer.router.table) for peer in self.alive]
-        relays = [table for relaying, table in tables if relaying]
-        leaves = [table for relaying, table in tables if not relaying]
-        counts: Counter[str] = Counter()
-        for peer in self.peers:
-            counts.update(peer.router.counts())
-        return Statistics(
-            peers=len(tables),
-            relays=len(relays),
-            mean_links_of_relays=_mean([len(table) for table in relays]),
-            mean_relays_of_relays=_mean([table.relay_count for table in relays]),
-            mean_links_of_leaves=_mean([len(table) for table in leaves]),
-            most_links=max((len(table) for _, table in tables), default=0),
-            counts=counts,
-        )
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / max(len(values), 1)
+        return statistics_of(self.peers)
