@@ -151,16 +151,19 @@ def test_a_confirmed_message_ends_with_round_trip_and_hops(bench: Bench, link: B
     assert bench.router.pending_deliveries == (0, 0)
 
 
-def test_retries_take_other_paths(bench: Bench) -> None:
-    links = {number: bench.link(number) for number in range(1, 9)}
+@pytest.mark.parametrize("relays", [12, 5, 1])
+def test_retries_take_two_other_ways(bench: Bench, relays: int) -> None:
+    links = {number: bench.link(number) for number in range(1, relays + 1)}
     target = node_id(50)
     _, actions = bench.router.deliver(target, CONTENT, 10.0, bench.now)
     actions += bench.advance(8.0)
-    ways = [links[number] for number in by_distance(links, target)[:4]]
-    frames = [
-        (f.attempt, next(w for w in links.values() if f in sent(actions, w))) for f in sent(actions, kind=Kind.DATA)
+    ways = [links[number] for number in by_distance(links, target)[:8]]
+    taken = [
+        {way for way in ways if attempt in {f.attempt for f in sent(actions, way, Kind.DATA)}} for attempt in range(4)
     ]
-    assert frames == [(attempt, ways[attempt % 4]) for attempt in range(4)]
+    n = len(ways)
+    assert taken == [{ways[0]}, *({ways[2 * a % n], ways[(2 * a + 1) % n]} for a in (1, 2, 3))]
+    assert len(sent(actions, kind=Kind.DATA)) == 1 + 3 * min(2, n)
     assert bench.count("retries") == 3
 
 

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["State"]
 
-_RETRY_PATHS: Final = 4
+_RETRY_PATHS: Final = 8
 """A retry picks among so many of the closest relays, so that a dead path is left at once."""
+_RETRY_COPIES: Final = 2
+"""Ways that a retry takes at once: where a fifth of the relays drop what they should pass on, one way there and back
+fails every other time."""
 
 
 class State:
@@ -182,7 +185,7 @@ class State:
     def first_hops(self, to: bytes, attempt: int) -> tuple[list[Neighbour], int]:
         """The neighbours that get a frame of ours, and the detours it is allowed from there.
 
-        The first attempt goes to the target itself or to the relay closest to it; a retry takes another of the
+        The first attempt goes to the target itself or to the relay closest to it; a retry takes two others of the
         closest. A relay that is itself the closest does what it does for others: one copy to each of the next two.
         """
         table, limits = self.table, self.limits
@@ -197,4 +200,5 @@ class State:
             choices.insert(0, first)
         if attempt == 0:
             return choices[: limits.detours], 0
-        return [choices[attempt % len(choices)]], limits.detours
+        ways = range(_RETRY_COPIES * attempt, _RETRY_COPIES * attempt + min(_RETRY_COPIES, len(choices)))
+        return [choices[way % len(choices)] for way in ways], limits.detours
