@@ -55,7 +55,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks: `nox -s bench -- --help`. Rivals need Node.js and npm, and are left out without them."""
-    session.install("-e", ".[fast,bench]")
+    session.install("-e", ".[bench]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

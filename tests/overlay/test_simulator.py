@@ -304,3 +304,11 @@ def test_traffic_is_measured_again_later() -> None:
     lost = sim.post(5, to=[nobody], timeout=2.0)
     sim.run(3.0)
     assert (lost.measure().failed, lost.measure().received) == (5, 0)
+
+
+@pytest.mark.parametrize(("among", "to"), [((), None), ((0,), None), ((0,), (0, 1)), ((0, 1), ())])
+def test_messages_need_a_sender_and_another_receiver(among: tuple[int, ...], to: tuple[int, ...] | None) -> None:
+    sim = Simulator(1)
+    peers = sim.install(2)
+    with pytest.raises(ValueError, match="somebody else"):
+        sim.post(1, among=[peers[n] for n in among], to=None if to is None else [peers[n] for n in to])

@@ -180,13 +180,15 @@ class SimulatedNetwork:
         collecting = gc.isenabled()
         gc.disable()  # nothing of this becomes garbage, and looking for some takes as long as all the rest
         self._installing = True
-        for other, theirs in ends.items():  # all that hear of one peer follow each other: its record is read once
-            for end, dialled in theirs:
-                self._up(end, dialled=dialled)
-                self._agree(end.peer, other)
-        self._installing = False
-        if collecting:
-            gc.enable()
+        try:
+            for other, theirs in ends.items():  # all that hear of one peer follow each other: its record is read once
+                for end, dialled in theirs:
+                    self._up(end, dialled=dialled)
+                    self._agree(end.peer, other)
+        finally:
+            self._installing = False
+            if collecting:
+                gc.enable()
 
     def cut(self, a: SimulatedPeer, b: SimulatedPeer) -> None:
         """Every link between two peers breaks."""

@@ -122,9 +122,14 @@ class Simulator(SimulatedNetwork):
             among: who sends, and receives; default: whoever is alive.
             to: who receives; default: the same.
             timeout: seconds until a sender gives up.
+
+        Raises:
+            ValueError: there is nobody to send, or to receive, or only one who would do both.
         """
         senders = self.alive if among is None else among
         receivers = senders if to is None else to
+        if not senders or not receivers or (len(set(senders)) == 1 and senders[0] in receivers):
+            raise ValueError("expected a sender for each receiver, who is somebody else")
         frames, posted = self.counts["data"], []
         for _ in range(messages):
             sender = receiver = self.rng.choice(receivers)

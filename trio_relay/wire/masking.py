@@ -1,6 +1,6 @@
 """WebSocket masking (RFC 6455 section 5.3): XOR of every byte with a repeated four-byte key.
 
-The optional C extension of the `websockets` package is imported here and nowhere else. Without it the same is
+The C extension of the `websockets` package is imported here and nowhere else. Where that package has none, the same is
 done by one XOR of two long integers, which is linear in the size and has no Python code per byte.
 """
 
