@@ -9,14 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import endtoend, hop, router, session
+from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire
 from .report import Options, Report
+from .results import Results
 
 BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
+    "wire": wire.run,
     "router": router.run,
     "session": session.run,
     "hop": hop.run,
     "endtoend": endtoend.run,
+    "star": star.run,
+    "idle": idle.run,
+    "networks": networks.run,
+    "overlay": overlay.run,
+    "soak": soak.run,
 }
 
 
@@ -39,8 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--window", type=_positive, default=default.window, help="messages under way, fewer if large (%(default)s)"
     )
-    parser.add_argument("--no-rivals", action="store_true", help="measure only this package")
+    parser.add_argument(
+        "--pairs", type=_positive, default=default.pairs, help="links on each side where there are many (%(default)s)"
+    )
+    parser.add_argument("--links", type=_positive, default=default.links, help="idle connections (%(default)s)")
+    parser.add_argument("--messages", type=_positive, default=default.messages, help="of a soak (%(default)s)")
+    flag = argparse.BooleanOptionalAction
+    parser.add_argument("--rivals", action=flag, default=default.rivals, help="measure other programs beside this one")
+    parser.add_argument("--tls", action=flag, default=default.tls, help="measure TLS too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run of every case there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the tables of hop and endtoend (.svg, .png)")
     return parser
 
 
@@ -51,19 +66,32 @@ def main() -> None:
     unknown = sorted(set(arguments.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"expected {', '.join(BENCHMARKS)}, not {unknown[0]}")
+    problem = arguments.chart and chart.missing(arguments.chart)
+    if problem:
+        parser.error(problem)
     options = Options(
         seconds=arguments.seconds,
         repeat=arguments.repeat,
         sizes=arguments.size or Options().sizes,
         window=arguments.window,
-        rivals=not arguments.no_rivals,
+        rivals=arguments.rivals,
+        pairs=arguments.pairs,
+        tls=arguments.tls,
+        links=arguments.links,
+        messages=arguments.messages,
     )
     report = Report(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
-    for name, run in BENCHMARKS.items():
-        if name in (arguments.names or BENCHMARKS):
-            run(report, options)
-    if arguments.json is not None:
-        report.save(arguments.json)
+    try:
+        for name, run in BENCHMARKS.items():
+            if name in (arguments.names or BENCHMARKS):
+                run(report, options)
+    finally:
+        # What was measured before a failure counts, too.
+        report.finish()
+        if arguments.json is not None:
+            report.save(arguments.json)
+    if arguments.chart is not None:
+        chart.draw(Results(report.about, report.tables, report.ratios, report.notes), arguments.chart)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One relay process between two raw generators: what a hop costs, and how long it takes."""
+"""One process between two raw generators: what a hop costs, and how long it takes."""
 
 from __future__ import annotations
 
@@ -8,62 +8,120 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from trio_relay.identity import Identity
-from trio_relay.wire.frame import Flag
-from trio_relay.wire.ids import NodeId
-
-from .generator import Shared, receive_frames, receive_times, send_frames, send_paced
-from .processes import Watch, run_relay
+from .ends import Traffic
+from .generator import Shared, receive_counted, receive_timed, send_paced, send_windowed
+from .processes import Watch, warm_up
+from .programs import FORWARDER, OURS, SEALED, SECURE_FORWARDER, SECURE_OURS, Program, choose_rivals
 from .report import Case, Options, Report, Sample, measure
 
 __all__ = ["run", "wait_until_drained", "wait_until_ready"]
 
-WARM_UP: Final = 0.3
 LATENCY_RATE: Final = 200.0
 """Messages a second, one at a time: far from saturation, so that nothing waits for anything else."""
 _WINDOW_BYTES: Final = 512 * 1024
 """Half of what the relay keeps for a slow link, so that no frame need be lost."""
+_LATENCY_WARM_UP: Final = 0.5
+"""Seconds of those that are not counted."""
+_SHORTER: Final = 3
+"""Runs that matter less are so many times shorter: else this takes ten minutes instead of four."""
+_PAIR_WINDOW: Final = 16
+"""Messages under way on each of many pairs."""
+_FORK: Final = multiprocessing.get_context("fork")
+"""Generators inherit the eventfd and the certificate's name."""
 _START_TIMEOUT: Final = 10.0
 _DRAIN_TIMEOUT: Final = 1.0
 """Without progress for so long, what is missing is lost."""
 
 
 def run(report: Report, options: Options) -> None:
-    """Throughput by payload size, plain frames and frames of the same size that are sealed; then latency."""
+    """Throughput by payload size against the rivals; sealed frames, TLS and many pairs; then latency.
+
+    Only the smallest size has runs of full length in the first table; the other runs have a part of it.
+    """
+    rivals = choose_rivals(report, options)
+    _run_sizes(report, options, rivals)
+    _run_variants(report, options, rivals)
+    _run_latency(report, options, rivals)
+
+
+def _run_sizes(report: Report, options: Options, rivals: Sequence[Program]) -> None:
+    """Every program with every size, on one pair; a table for each size, but all runs in turn."""
+    programs, least = (OURS, *rivals), min(options.sizes)
     cases = [
-        Case(f"{size:,} B, {name}", partial(_throughput, size, options.window, flags, options.seconds))
-        for size in options.sizes
-        for name, flags in (("plain", 0), ("sealed", Flag.SEALED))
+        Case(f"{size} {program.name}", partial(_throughput, program, size, options, seconds))
+        for size, seconds in ((size, options.seconds / (1 if size == least else _SHORTER)) for size in options.sizes)
+        for program in programs
     ]
     samples = measure(cases, options.repeat)
-    report.table(f"hop, window {options.window}", samples)
-    pairs = [(f"{size:,} B, sealed", f"{size:,} B, plain") for size in options.sizes]
-    report.ratio("hop, equal frames", "relay us/msg", samples, pairs)
-    cases = [Case(f"{size:,} B", partial(_latency, size, options.seconds)) for size in options.sizes]
-    report.table(f"hop, {LATENCY_RATE:.0f} msg/s", measure(cases, options.repeat))
+    for size in options.sizes:
+        title, table = f"hop, {size:,} B", {each.name: samples[f"{size} {each.name}"] for each in programs}
+        report.table(title, table)
+        report.compare(title, ("msg/s", "msg/CPU s"), table, [(OURS.name, rival.name) for rival in rivals])
 
 
-def _throughput(size: int, window: int, flags: int, seconds: float) -> Sample:
-    window = min(window, max(_WINDOW_BYTES // size, 4))
-    shared, seed, to = Shared(), os.urandom(32), os.urandom(32)
+def _run_variants(report: Report, options: Options, rivals: Sequence[Program]) -> None:
+    """The smallest size once more: sealed frames, TLS, and many pairs.
+
+    The original has no row with many pairs: it keeps at most 20 links in each range of distances and is deaf on others.
+    """
+    size, many = min(options.sizes), f", {options.pairs} pairs"
+    beside = [FORWARDER] if FORWARDER in rivals else []
+    variants = [(each.name, each, 1) for each in (OURS, SEALED, *beside)]
+    pairs = [(SEALED.name, OURS.name)]
+    if options.tls and find_spec("trustme") is None:
+        report.note("TLS: not measured: trustme is not installed")
+    elif options.tls:
+        secure = [SECURE_OURS, *(SECURE_FORWARDER for _ in beside)]
+        variants += [(each.name, each, 1) for each in secure]
+        pairs += [(SECURE_OURS.name, other.name) for other in (OURS, *secure[1:])]
+    if options.pairs > 1:
+        variants += [(each.name + many, each, options.pairs) for each in (OURS, *beside)]
+        pairs += [(OURS.name + many, other) for other in (OURS.name, *(each.name + many for each in beside))]
+    cases = [
+        Case(name, partial(_throughput, program, size, options, options.seconds / _SHORTER, count))
+        for name, program, count in variants
+    ]
+    samples = measure(cases, options.repeat)
+    title = f"hop, {size:,} B, variants"
+    report.table(title, samples)
+    report.compare(title, ("msg/s", "msg/CPU s"), samples, pairs)
+
+
+def _run_latency(report: Report, options: Options, rivals: Sequence[Program]) -> None:
+    """Of every program, with the smallest size."""
+    size, programs = min(options.sizes), (OURS, *rivals)
+    cases = [Case(each.name, partial(_latency, each, size, options.seconds / 2)) for each in programs]
+    samples = measure(cases, options.repeat)
+    title = f"hop, {size:,} B, {LATENCY_RATE:.0f} msg/s"
+    report.table(title, samples)
+    report.compare(title, ("p50 us", "p99 us", "relay us/msg"), samples, [(OURS.name, each.name) for each in rivals])
+
+
+def _throughput(program: Program, size: int, options: Options, seconds: float, pairs: int = 1) -> Sample:
+    window = min(max(options.window, _PAIR_WINDOW * pairs if pairs > 1 else 0), max(_WINDOW_BYTES // size, 4))
+    shared, traffic = Shared(), program.traffic(size)
     with (
-        run_relay() as relay,
+        program.run() as relay,
+        _eventfd() as credit,
         _generators(
             shared,
-            lambda: _start(receive_frames, relay.url, to, size, shared),
-            lambda: _start(send_frames, relay.url, seed, _id(to), size, window, flags, shared),
+            *(
+                partial(_start, target, traffic, relay.url, pairs, window, shared, credit)
+                for target in (receive_counted, send_windowed)
+            ),
         ) as (receiver, sender),
     ):
-        time.sleep(WARM_UP)
+        warm_up([relay.pid], program.warm_up)
         before, watch = shared.received.value, Watch({"relay": relay.pid, "sender": sender, "receiver": receiver})
         time.sleep(seconds)
         elapsed, cpu = watch.stop()
         received = shared.received.value - before
         if not received:
-            raise RuntimeError(f"no frame of {size} bytes came through the relay")
+            raise RuntimeError(f"no message of {size} bytes came through {program.name}")
         shared.stop.value = True
         lost = wait_until_drained(shared)
     values = {
@@ -74,41 +132,49 @@ def _throughput(size: int, window: int, flags: int, seconds: float) -> Sample:
         **{f"{name} %": seconds / elapsed * 100 for name, seconds in cpu.items()},
     }
     busy = {name: cpu[name] / elapsed for name in ("sender", "receiver")}
-    return Sample(values, shared.sent.value, lost, busy)
+    return Sample(values, shared.sent.value, lost, busy, cpu["relay"] / elapsed)
 
 
-def _latency(size: int, seconds: float) -> Sample:
-    count = max(int(seconds * LATENCY_RATE), 1)
-    shared, seed, to = Shared(count), os.urandom(32), os.urandom(32)
+def _latency(program: Program, size: int, seconds: float) -> Sample:
+    warm = int(_LATENCY_WARM_UP * LATENCY_RATE)
+    count = warm + max(int(seconds * LATENCY_RATE), 1)
+    shared, traffic = Shared(count), program.traffic(size)
     with (
-        run_relay() as relay,
+        program.run() as relay,
         _generators(
             shared,
-            lambda: _start(receive_times, relay.url, to, shared),
-            lambda: _start(send_paced, relay.url, seed, _id(to), size, LATENCY_RATE, shared),
+            partial(_start, receive_timed, traffic, relay.url, shared),
+            partial(_start, send_paced, traffic, relay.url, LATENCY_RATE, shared),
         ),
     ):
-        watch = Watch({"relay": relay.pid})
+        time.sleep(_LATENCY_WARM_UP)
+        before, watch = shared.received.value, Watch({"relay": relay.pid})
         while not shared.stopped.value:
             time.sleep(0.05)
         lost = wait_until_drained(shared)
+        received = shared.received.value - before
         _, cpu = watch.stop()
-    pairs = zip(shared.left, shared.arrived, strict=True)
+    pairs = zip(shared.left[warm:], shared.arrived[warm:], strict=True)
     delays = sorted((arrived - left) * 1e6 for left, arrived in pairs if arrived)
     values = {
         "p50 us": delays[len(delays) // 2],
         "p99 us": delays[len(delays) * 99 // 100],
-        "relay us/msg": cpu["relay"] / len(delays) * 1e6,
+        "relay us/msg": cpu["relay"] / received * 1e6,
     }
     return Sample(values, count, lost)
 
 
-def _id(seed: bytes) -> NodeId:
-    return Identity.from_seed(seed).id
+@contextmanager
+def _eventfd() -> Iterator[int]:
+    credit = os.eventfd(0)
+    try:
+        yield credit
+    finally:
+        os.close(credit)
 
 
-def _start(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    process = multiprocessing.Process(target=target, args=arguments, daemon=True)
+def _start(target: Callable[..., None], traffic: Traffic, url: str, *arguments: object) -> BaseProcess:
+    process = _FORK.Process(target=target, args=(traffic, url, *arguments), daemon=True)
     process.start()
     return process
 

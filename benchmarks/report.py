@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ LOSS_ALLOWED: Final = 0.001
 """A run that lost more than this share of its frames measured something else."""
 BOTTLENECK: Final = 0.9
 """A generator that takes so much of a core may have been what limited the run."""
+WAITING: Final = 0.8
+"""A process under test that takes less of a core than this was waiting, for a generator or for the machine."""
+
+QUIET: Final = 0.05
+"""Other processes may take so much of a machine that is called quiet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,10 @@ class Options:
         sizes: bytes of payload.
         window: messages under way; fewer if they are large.
         rivals: whether other programs are measured beside ours.
+        pairs: pairs of links in the runs with many.
+        tls: whether there are runs with TLS.
+        links: idle connections.
+        messages: sent in a soak.
     """
 
     seconds: float = 2.0
@@ -41,6 +51,10 @@ class Options:
     sizes: Sequence[int] = (100, 1024, 16384)
     window: int = 256
     rivals: bool = True
+    pairs: int = 100
+    tls: bool = True
+    links: int = 2000
+    messages: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,14 @@ class Sample:
         values: what was measured, by column; all runs of a case have the same columns.
         sent, lost: frames.
         busy: CPU share (1.0 is one core) of each process that is not under test, by name.
+        tested: that of the process under test, where the others should keep it busy all the time.
     """
 
     values: Mapping[str, float]
     sent: int = 0
     lost: int = 0
     busy: Mapping[str, float] = field(default_factory=dict)
+    tested: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +144,17 @@ class Report:
         self.tables: Final[list[Table]] = []
         self.ratios: Final[list[Ratio]] = []
         self.notes: Final[list[str]] = []
+        self._started: Final = time.monotonic()
+        self._cpu: Final = _cpu_times()
         print(", ".join(f"{name} {value}" for name, value in self.about.items()))
 
-    def table(self, title: str, samples: Mapping[str, Sequence[Sample]]) -> None:
-        """One line a case: the first column as median, minimum and maximum, the others as medians."""
-        rows = [_row(name, runs) for name, runs in samples.items()]
+    def table(self, title: str, samples: Mapping[str, Sequence[Sample]], *, loss_voids: bool = True) -> None:
+        """One line a case: the first column as median, minimum and maximum, the others as medians.
+
+        Args:
+            loss_voids: whether a run that lost frames is called void; not where loss is what is measured.
+        """
+        rows = [_row(name, runs, loss_voids) for name, runs in samples.items()]
         self.tables.append(Table(title, rows))
         columns = list(rows[0].values)
         main, rest = columns[0], columns[1:]
@@ -167,10 +189,29 @@ class Report:
                 flush=True,
             )
 
+    def compare(
+        self,
+        title: str,
+        columns: Iterable[str],
+        samples: Mapping[str, Sequence[Sample]],
+        pairs: Sequence[tuple[str, str]],
+    ) -> None:
+        """The same pairs for several columns; nothing without pairs."""
+        if pairs:
+            for column in columns:
+                self.ratio(title, column, samples, pairs)
+
     def note(self, text: str) -> None:
         """Something the reader has to know, such as a rival that could not be measured."""
         self.notes.append(text)
         print(f"\n{text}", flush=True)
+
+    def finish(self) -> None:
+        """Says how much of the machine others took meanwhile."""
+        whole, ours = (after - before for after, before in zip(_cpu_times(), self._cpu, strict=True))
+        share = max(whole - ours, 0.0) / ((time.monotonic() - self._started) * (os.cpu_count() or 1))
+        if share > QUIET:
+            self.note(f"other processes took {share:.0%} of this machine's CPU time: on a quiet one there is more")
 
     def save(self, path: Path) -> None:
         """Everything as one JSON object: `about`, `tables`, `ratios`, `notes`."""
@@ -183,15 +224,31 @@ class Report:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _row(name: str, runs: Sequence[Sample]) -> Row:
+def _cpu_times() -> tuple[float, float]:
+    """CPU seconds of the whole machine (Linux), and of this process with those that it has waited for."""
+    own = os.times()
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return 0.0, 0.0
+    user, nice, system, _idle, _waiting, hard, soft = (int(field) for field in fields[:7])
+    ticks = user + nice + system + hard + soft
+    spent = own.user + own.system + own.children_user + own.children_system
+    return ticks / os.sysconf("SC_CLK_TCK"), spent
+
+
+def _row(name: str, runs: Sequence[Sample], loss_voids: bool) -> Row:
     notes = []
     void = sum(run.lost > LOSS_ALLOWED * run.sent for run in runs)
-    if void:
+    if void and loss_voids:
         notes.append(f"VOID: {void} of {len(runs)} runs lost frames")
     for process in runs[0].busy:
         share = statistics.median(run.busy[process] for run in runs)
         if share > BOTTLENECK:
             notes.append(f"{process} takes {share:.0%} of a core: the bottleneck?")
+    tested = statistics.median(1.0 if run.tested is None else run.tested for run in runs)
+    if tested < WAITING:
+        notes.append(f"relay takes only {tested:.0%} of a core: {next(iter(runs[0].values))} is less than it can do")
     values = {column: [run.values[column] for run in runs] for column in runs[0].values}
     return Row(name, values, sum(run.sent for run in runs), sum(run.lost for run in runs), notes)
 

@@ -1,0 +1,241 @@
+"""What a link costs a server that has nothing to forward: memory while it lasts, and CPU time to make it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import count, cycle
+from typing import Final
+
+from .dialling import Newcomer, Place, Proven, prove
+from .generator import Shared
+from .memory import MIB, resident
+from .processes import WARM_UP, Relay, Watch, certificate, warm_up
+from .report import Case, Options, Report, Sample, measure
+from .rivals import missing_rivals, run_node_forwarder, run_trio_websocket_forwarder
+from .roomy import SPARE, raise_descriptor_limit, run_roomy_relay
+from .workers import start_workers, wait_until
+
+__all__ = ["run"]
+
+_SETTLE: Final = 1.0
+_KEEPALIVE: Final = 7.0
+"""Seconds until every idle link has had its first ping (`Limits.ping_after` is 5 s) and has answered it."""
+_START_TIMEOUT: Final = 60.0
+_LINK_TIMEOUT: Final = 0.05
+"""Seconds for each link, all servers busy."""
+_NODE_WARM_UP: Final = 1.0
+"""CPU seconds: Node.js compiles its JavaScript step by step."""
+_DIALLERS: Final = 8
+"""Set-ups under way at once, each by a process."""
+_PREPARED: Final = 1.0
+"""Seconds beside those that are measured for which there are new ids."""
+_SETUPS_A_SECOND: Final = 250
+"""That one process makes at most: so many ids are there beforehand; after them it begins again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A program under test."""
+
+    name: str
+    start: Callable[[], AbstractContextManager[Relay]]
+    ours: bool
+    tls: bool
+    warm_up: float = WARM_UP
+
+    def place(self, relay: Relay) -> Place:
+        return Place(relay.url, certificate().authority if self.tls else None, self.ours)
+
+
+def run(report: Report, options: Options) -> None:
+    """Bytes a link, then set-ups; every server with and without TLS."""
+    links = _affordable(report, options.links)
+    servers = _servers(report, links, options)
+    runs = [_hold_all(servers, links) for _ in range((options.repeat + 1) // 2)]
+    samples = {server.name: [each[server.name] for each in runs] for server in servers}
+    report.table(f"memory, {links:,} links, bytes/link after {_KEEPALIVE:g} s", samples)
+    _compare(report, "memory, bytes/link", "bytes/link", samples)
+    _setups(report, options, servers)
+
+
+def _affordable(report: Report, links: int) -> int:
+    """As many links as descriptors allow."""
+    most = raise_descriptor_limit() - SPARE
+    if links > most:
+        report.note(f"idle: the limit on descriptors allows {most:,} links, not {links:,} (ulimit -Hn)")
+    return min(links, most)
+
+
+def _servers(report: Report, links: int, options: Options) -> list[_Server]:
+    report.note(
+        f"idle: our relay has room for {links:,} leaves (limits: leaves, connections, records; see roomy.py); it pings"
+        " silent links, and its leaves answer; the other programs never ping. Node.js frees what set-ups left behind"
+        " when it sees fit, so its memory varies from run to run"
+    )
+    servers = []
+    missing = missing_rivals() if options.rivals else "not wanted"
+    if options.rivals and missing is not None:
+        report.note(f"idle: without the forwarder on ws: {missing}")
+    secure = options.tls and find_spec("trustme") is not None
+    if options.tls and not secure:
+        report.note("idle: TLS: not measured: trustme is not installed")
+    for tls in (False, True)[: 1 + secure]:
+        kind = "TLS" if tls else "TCP"
+        servers.append(_Server(f"ours, {kind}", partial(run_roomy_relay, links, tls=tls), True, tls))
+        if missing is None:
+            servers.append(_Server(f"Node ws, {kind}", partial(run_node_forwarder, tls=tls), False, tls, _NODE_WARM_UP))
+        if options.rivals and not tls:
+            servers.append(_Server(f"trio-websocket, {kind}", run_trio_websocket_forwarder, False, tls))
+    return servers
+
+
+def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Ours beside each rival over the same transport."""
+    pairs = []
+    for one in samples:
+        name, _, rest = one.partition(", ")
+        kind = rest.partition(", ")[0]
+        pairs += [
+            (one, other)
+            for other in samples
+            if name == "ours" and not other.startswith("ours") and other.partition(", ")[2].partition(", ")[0] == kind
+        ]
+    if pairs:
+        report.ratio(title, column, samples, pairs)
+
+
+# Memory
+
+
+def _hold_all(servers: Sequence[_Server], links: int) -> dict[str, Sample]:
+    """All servers at the same time, so that nothing waits for another's keepalive."""
+    with ExitStack() as stack:
+        relays = {server.name: stack.enter_context(server.start()) for server in servers}
+        time.sleep(_SETTLE)
+        before = {name: resident(relay.pid) for name, relay in relays.items()}
+        places = [server.place(relays[server.name]) for server in servers]
+        shared = [Shared() for _ in servers]
+        stack.enter_context(start_workers(*(partial(_hold, *it, links) for it in zip(places, shared, strict=True))))
+        timeout = _START_TIMEOUT + links * _LINK_TIMEOUT
+        wait_until(lambda: all(it.ready.value for it in shared), timeout, "the links are up")
+        time.sleep(_SETTLE)
+        linked = {name: resident(relay.pid) for name, relay in relays.items()}
+        time.sleep(_KEEPALIVE - _SETTLE)
+        after = {name: resident(relay.pid) for name, relay in relays.items()}
+        lost = [links - it.received.value for it in shared]
+    return {
+        name: Sample(
+            {
+                "bytes/link": (after[name] - before[name]) / links,
+                "at once": (linked[name] - before[name]) / links,
+                "MiB before": before[name] / MIB,
+                "MiB after": after[name] / MIB,
+            },
+            links,
+            missing,
+        )
+        for name, missing in zip(relays, lost, strict=True)
+    }
+
+
+def _hold(place: Place, shared: Shared, links: int) -> None:
+    """Holds so many connections; `shared.received` counts those that live."""
+    raise_descriptor_limit()
+    context, selector = place.context(), selectors.DefaultSelector()
+    for number in range(links):
+        sock, rest = place.connect(context, number)
+        link: Proven | None = None
+        if place.ours:
+            newcomer = Newcomer()
+            link = prove(sock, place, rest, newcomer)
+            link.trust(newcomer.record)
+        selector.register(sock, selectors.EVENT_READ, link)
+        _answer(selector, shared, 0)
+    shared.ready.value = 1
+    while True:
+        _answer(selector, shared, None)
+
+
+def _answer(selector: selectors.BaseSelector, shared: Shared, timeout: float | None) -> None:
+    """Answers what came; a connection that ended is forgotten."""
+    for key, _ in selector.select(timeout):
+        link = key.data
+        sock = key.fileobj
+        assert isinstance(sock, socket.socket)
+        try:
+            if link is None:
+                # A server that knows nothing of us has nothing to say but that it ends.
+                if not sock.recv(4096):
+                    raise ConnectionError
+            else:
+                link.answer()
+        except ConnectionError:
+            selector.unregister(sock)
+    shared.received.value = len(selector.get_map())
+
+
+# Set-ups
+
+
+def _setups(report: Report, options: Options, servers: Sequence[_Server]) -> None:
+    seconds = options.seconds / 2
+    cases = []
+    for server in servers:
+        steps = {"upgrade": False} | ({"proof": True} if server.ours else {})
+        cases += [
+            Case(f"{server.name}, {step}", partial(_set_up, server, proof=proof, seconds=seconds))
+            for step, proof in steps.items()
+        ]
+    samples = measure(cases, options.repeat)
+    title = f"set-ups, {_DIALLERS} at once"
+    report.table(title, samples)
+    _compare(report, title, "set-ups/s", samples)
+    _compare(report, title, "set-ups/CPU s", samples)
+
+
+def _set_up(server: _Server, *, proof: bool, seconds: float) -> Sample:
+    """Connections that are closed as soon as they are made."""
+    with server.start() as relay:
+        shared = [Shared() for _ in range(_DIALLERS)]
+        newcomers = int(_SETUPS_A_SECOND * (seconds + _PREPARED)) if proof else 0
+        dials = [partial(_dial, server.place(relay), it, newcomers) for it in shared]
+        with start_workers(*dials) as pids:
+            wait_until(lambda: all(it.received.value for it in shared), _START_TIMEOUT, "the first set-ups are done")
+            warm_up([relay.pid], server.warm_up)
+            before = sum(it.received.value for it in shared)
+            watch = Watch({"relay": relay.pid, **{str(pid): pid for pid in pids}})
+            time.sleep(seconds)
+            elapsed, cpu = watch.stop()
+            done = sum(it.received.value for it in shared) - before
+    dialling = sum(cpu[str(pid)] for pid in pids)
+    values = {
+        "set-ups/s": done / elapsed,
+        "set-ups/CPU s": done / cpu["relay"],
+        "us/set-up": cpu["relay"] / done * 1e6,
+        "relay %": cpu["relay"] / elapsed * 100,
+        "diallers us": dialling / done * 1e6,
+    }
+    # The diallers have the cores that the relay leaves them.
+    share = dialling / elapsed / max((os.cpu_count() or 1) - 1, 1)
+    return Sample(values, done, 0, {"dialling": share}, cpu["relay"] / elapsed)
+
+
+def _dial(place: Place, shared: Shared, newcomers: int) -> None:
+    """Set-ups one after the other."""
+    context = place.context()
+    pool: Iterator[Newcomer] = cycle([Newcomer() for _ in range(newcomers)])
+    for number in count():
+        sock, rest = place.connect(context, number)
+        with sock:
+            if newcomers:
+                # Ours, and not what is measured: the dialler need not check the proof.
+                prove(sock, place, rest, next(pool), lambda *_: True)
+        shared.received.value += 1

@@ -1,0 +1,61 @@
+// One original node that sends or receives through a relay, as fast as a window lets it; the counterpart of
+// benchmarks/end.py, which says what goes over stdin and stdout.
+'use strict'
+
+const net = require('net')
+const PeerRelay = require('peer-relay')
+
+const FIRST = 'first'
+const options = JSON.parse(process.argv[2])
+const peer = new PeerRelay({ bootstrap: [options.url] })
+const quarter = Math.max(options.window >> 2, 1)
+const tell = (about) => process.stdout.write(JSON.stringify(about) + '\n')
+let count = 0
+let stopped = false
+
+function receive () {
+  let credit = null
+  let found = false
+  peer.on('message', (data) => {
+    if (data === FIRST) {
+      if (!found) credit.write('r')
+      found = true
+    } else if (data.length === options.size) {
+      count++
+      if (count % quarter === 0) credit.write('c')
+    }
+  })
+  const server = net.createServer({ noDelay: true }, (socket) => { credit = socket.on('error', () => {}) })
+  server.listen(0, '127.0.0.1', () => tell({ id: peer.id.toString('hex'), credit: server.address().port }))
+}
+
+function send () {
+  const to = Buffer.from(options.to, 'hex')
+  const payload = require('crypto').randomBytes(options.size).toString('base64').slice(0, options.size)
+  let credited = 0
+  let ready = false
+  const asking = setInterval(() => peer.send(to, FIRST), 100)
+  const credit = net.connect({ port: options.credit, host: '127.0.0.1', noDelay: true })
+  credit.on('data', (data) => {
+    let quarters = data.length
+    if (!ready) {
+      ready = true
+      quarters--
+      clearInterval(asking)
+      tell({ ready: true })
+    }
+    credited += quarters * quarter
+    while (!stopped && count - credited <= options.window - quarter) {
+      for (let i = 0; i < quarter; i++) peer.send(to, payload)
+      count += quarter
+    }
+  })
+}
+
+const lines = require('readline').createInterface({ input: process.stdin })
+lines.on('line', (line) => {
+  if (line === 'stop') stopped = true
+  tell({ count })
+})
+lines.on('close', () => process.exit(0))
+peer.once('peer', options.to ? send : receive)
