@@ -87,7 +87,7 @@ class Limits:
     """One WebSocket message on a link with an original node: its JSON form of bytes is four times as large."""
 
     records: int = 4096
-    """Peer records in the directory; those farthest from our id go first."""
+    """Peer records in the directory beside those of neighbours; those farthest from our id go first."""
     record_lifetime: float = 3600.0
     """Longest validity of a signed record."""
     lookup_timeout: float = 5.0

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -17,8 +17,8 @@ OWN = node_id(0)
 LEGACY = NodeId(b"legacy" + bytes(14))
 
 
-def make(capacity: int = 100, pinned: Callable[[NodeId], bool] = lambda _: False) -> Directory:
-    return Directory(OWN, capacity=capacity, lifetime=3600.0, verify=verify, pinned=pinned)
+def make(capacity: int = 100, neighbours: Collection[bytes] = ()) -> Directory:
+    return Directory(OWN, capacity=capacity, lifetime=3600.0, verify=verify, neighbours=neighbours)
 
 
 def test_a_signed_record_is_kept() -> None:
@@ -171,16 +171,42 @@ def cheap(number: int, model: PeerRecord) -> PeerRecord:
 
 
 def test_a_flood_of_a_hundred_thousand_ids_stays_within_the_bound() -> None:
-    pinned = {node_id(n) for n in range(1, 11)}
-    directory = make(4096, lambda i: i in pinned)
+    neighbours = {node_id(n) for n in range(1, 11)}
+    directory = make(4096, neighbours)
     for number in range(1, 11):
         directory.add(record(number), WALL, 0)
     peer, legacy = record(1), record(1, legacy_id=LEGACY)
     for number in range(100_000):
         directory.add(cheap(number, legacy if number % 3 else peer), WALL, 0)
-        assert len(directory) <= 4096
-    assert all(directory.get(one, WALL) is not None for one in pinned)
+        assert len(directory) <= 4096 + len(neighbours)
+    assert all(directory.get(one, WALL) is not None for one in neighbours)
     assert directory.counts["record_evicted"] >= 95_000
+
+
+class Counted(set[bytes]):
+    """Counts how often somebody asks what is in it."""
+
+    asked = 0
+
+    def __contains__(self, item: object) -> bool:
+        self.asked += 1
+        return super().__contains__(item)
+
+
+def test_many_neighbours_leave_room_for_others_and_cost_nothing() -> None:
+    """With more neighbours than there is room for others, the table is not searched at each record."""
+    neighbours = Counted()
+    directory = make(64, neighbours)
+    model = record(1)
+    for number in range(1000):
+        one = cheap(number, model)
+        neighbours.add(one.id)
+        directory.add(one, WALL, 0)
+    assert neighbours.asked == 0
+    for number in range(1000, 1064):
+        directory.add(cheap(number, model), WALL, 0)
+    assert len(directory) == 1064
+    assert neighbours.asked == directory.counts["record_evicted"] == 0
 
 
 def test_the_farthest_go_first() -> None:

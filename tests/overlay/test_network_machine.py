@@ -122,7 +122,7 @@ class NetworkMachine(RuleBasedStateMachine):
         for peer in self.sim.alive:
             sizes = peer.router.sizes()
             assert sizes["links"] <= 3 * MOST_PEERS
-            assert sizes["records"] <= LIMITS.records
+            assert sizes["records"] <= LIMITS.records + sizes["links"]
             assert sizes["seen"] <= 2 * LIMITS.seen_messages
             assert sizes["dials"] <= LIMITS.dials
             assert sizes["lookups"] <= LIMITS.lookups

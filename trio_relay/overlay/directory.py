@@ -4,7 +4,7 @@ Rules of this file:
 
 1. Nothing unsigned, stale or expired gets in; each refusal is counted by reason.
 2. A record signed by an id's own key always wins over gateways' words about that id, and is remembered.
-3. Bounded: when full, the record farthest from our own id goes, unless its peer is a neighbour.
+3. Bounded: when full, the record farthest from our own id goes. Neighbours' stay, and are not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,17 +56,22 @@ def _group(urls: tuple[str, ...]) -> str:
 
 
 class Directory:
-    """Records by id. Expiry is judged with wall-clock seconds, given as `wall`."""
+    """Records by id. Expiry is judged with wall-clock seconds, given as `wall`.
+
+    Args:
+        capacity: records of other ids than the neighbours'.
+        neighbours: ids, as they are at each moment.
+    """
 
     def __init__(
-        self, own: NodeId, *, capacity: int, lifetime: float, verify: Verify, pinned: Callable[[NodeId], bool]
+        self, own: NodeId, *, capacity: int, lifetime: float, verify: Verify, neighbours: Collection[bytes]
     ) -> None:
         self._own: Final = int.from_bytes(own, "big")
         self._own_id: Final = own
         self._capacity: Final = capacity
         self._lifetime: Final = lifetime
         self._verify: Final = verify
-        self._pinned: Final = pinned
+        self._neighbours: Final = neighbours
         self._peers: dict[NodeId, Entry] = {}
         self._relays: dict[NodeId, Entry] = {}
         self._gateways: dict[NodeId, dict[NodeId, PeerRecord]] = {}
@@ -158,13 +163,13 @@ class Directory:
 
     def _make_room(self, wall: float) -> None:
         """Frees a sixteenth at once when full, so that a flood of records does not sort the table for each."""
-        if len(self) <= self._capacity:
+        if len(self) <= self._capacity + len(self._neighbours):
             return
         self.expire(wall)
-        size = len(self)
+        size = len(self) - len(self._neighbours)
         if size <= self._capacity:
             return
-        candidates = [(e.number ^ self._own, i) for i, e in self._peers.items() if not self._pinned(i)]
+        candidates = [(e.number ^ self._own, i) for i, e in self._peers.items() if i not in self._neighbours]
         candidates += [(int.from_bytes(i, "big") ^ self._own, i) for i in self._gateways]
         candidates.sort(reverse=True)
         for _, node_id in candidates[: size - self._capacity + self._capacity // 16]:

@@ -81,14 +81,14 @@ class Reachability:
     def reached(self, witness: NodeId, dialled: str) -> None:
         """A proven peer came in and says which address it dialled."""
         if dialled in self.authorities:
-            self._witnesses.add(witness)
+            if self._state.table.get(witness) is not None:
+                self._witnesses.add(witness)
             self._evidence_until = self._state.now + _EVIDENCE_LIFETIME
             self.update_role()
 
     def update_role(self) -> None:
         """We relay while the evidence is fresh, or a link that came in that way is up."""
         state = self._state
-        self._witnesses = {i for i in self._witnesses if state.table.get(i) is not None}
         relaying = bool(self.authorities) and (bool(self._witnesses) or state.now < self._evidence_until)
         if relaying != state.relaying:
             state.relaying = relaying
@@ -159,6 +159,7 @@ class Reachability:
         if self._checks.pop(neighbour.id, None) is not None:
             self._check_at = None
         if neighbour.id in self._witnesses:
+            self._witnesses.remove(neighbour.id)
             self._evidence_until = max(self._evidence_until, self._state.now + _EVIDENCE_LIFETIME)
 
     def probed(self, node_id: NodeId, success: bool) -> None:

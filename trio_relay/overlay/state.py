@@ -72,7 +72,7 @@ class State:
             capacity=limits.records,
             lifetime=limits.record_lifetime,
             verify=verify,
-            pinned=lambda node_id: self.table.get(node_id) is not None,
+            neighbours=self.table.ids,
         )
         self.record = self._build_record()
         self._joining: dict[tuple[LinkHandle, LinkHandle | None, bool], Transmit] = {}

@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -109,6 +109,11 @@ class RoutingTable:
     def get(self, node_id: bytes) -> Neighbour | None:
         """The neighbour with that id."""
         return self._neighbours.get(node_id)
+
+    @property
+    def ids(self) -> KeysView[bytes]:
+        """Of all neighbours, now and whenever it is looked at."""
+        return self._neighbours.keys()
 
     @property
     def relays(self) -> Iterable[Neighbour]:
