@@ -84,6 +84,6 @@ class _Websockets:
         return [event.data for event in self._protocol.events_received()]  # type: ignore[union-attr, misc]
 
 
-CODECS: Final[dict[str, Callable[[bool], Codec]]] = {"ours": _Ours, "wsproto": _Wsproto}
+CODECS: Final[dict[str, Callable[[bool], Codec]]] = {"trio_relay": _Ours, "wsproto": _Wsproto}
 if importlib.util.find_spec("websockets") is not None:
     CODECS["websockets"] = _Websockets

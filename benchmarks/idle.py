@@ -26,6 +26,7 @@ from .workers import start_workers, wait_until
 __all__ = ["run"]
 
 _SETTLE: Final = 1.0
+_OURS: Final = "trio_relay"
 _KEEPALIVE: Final = 7.0
 """Seconds until every idle link has had its first ping (`Limits.ping_after` is 5 s) and has answered it."""
 _START_TIMEOUT: Final = 60.0
@@ -89,11 +90,13 @@ def _servers(report: Report, links: int, options: Options) -> list[_Server]:
         report.note("idle: TLS: not measured: trustme is not installed")
     for tls in (False, True)[: 1 + secure]:
         kind = "TLS" if tls else "TCP"
-        servers.append(_Server(f"ours, {kind}", partial(run_roomy_relay, links, tls=tls), True, tls))
+        servers.append(_Server(f"{_OURS}, {kind}", partial(run_roomy_relay, links, tls=tls), True, tls))
         if missing is None:
-            servers.append(_Server(f"Node ws, {kind}", partial(run_node_forwarder, tls=tls), False, tls, _NODE_WARM_UP))
+            servers.append(
+                _Server(f"ws forwarder, {kind}", partial(run_node_forwarder, tls=tls), False, tls, _NODE_WARM_UP)
+            )
         if options.rivals and not tls:
-            servers.append(_Server(f"trio-websocket, {kind}", run_trio_websocket_forwarder, False, tls))
+            servers.append(_Server(f"trio-websocket forwarder, {kind}", run_trio_websocket_forwarder, False, tls))
     return servers
 
 
@@ -106,7 +109,7 @@ def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequ
         pairs += [
             (one, other)
             for other in samples
-            if name == "ours" and not other.startswith("ours") and other.partition(", ")[2].partition(", ")[0] == kind
+            if name == _OURS and not other.startswith(_OURS) and other.partition(", ")[2].partition(", ")[0] == kind
         ]
     if pairs:
         report.ratio(title, column, samples, pairs)

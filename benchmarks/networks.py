@@ -37,12 +37,12 @@ _TIMEOUT: Final = 120.0
 
 def run(report: Report, options: Options) -> None:
     """One line for each size, ours and the original."""
-    cases = [Case(f"ours, {nodes} nodes", partial(_ours, nodes)) for nodes in NODES]
+    cases = [Case(f"trio_relay, {nodes} nodes", partial(_ours, nodes)) for nodes in NODES]
     missing = missing_rivals() if options.rivals else None
     if missing is not None:
         report.note(f"networks: without npm peer-relay: {missing}")
     elif options.rivals:
-        cases += [Case(f"npm peer-relay, {nodes} nodes", partial(_original, nodes)) for nodes in NODES]
+        cases += [Case(f"peer-relay, {nodes} nodes", partial(_original, nodes)) for nodes in NODES]
     samples = measure(cases, max(options.repeat // 2, 1))
     report.table(f"networks, {_MESSAGES} messages of {_SIZE} B between random pairs", samples, loss_voids=False)
     report.note("networks: frames are those that hold such a message, counted on every link that they cross")

@@ -40,12 +40,12 @@ _End: TypeAlias = Callable[[str, bytes, int, Shared], Awaitable[None]]
 def run(report: Report, options: Options) -> None:
     """One line for each number of pairs, ours and the original."""
     messages = max(int(_RATE * options.seconds * 1.25), 1)
-    cases = [Case(f"ours, {pairs} pairs", partial(_ours, pairs, messages)) for pairs in PAIRS]
+    cases = [Case(f"trio_relay, {pairs} pairs", partial(_ours, pairs, messages)) for pairs in PAIRS]
     missing = missing_rivals() if options.rivals else None
     if missing is not None:
         report.note(f"star: without npm peer-relay: {missing}")
     elif options.rivals:
-        cases += [Case(f"npm peer-relay, {pairs} pairs", partial(_original, pairs, messages)) for pairs in RIVAL_PAIRS]
+        cases += [Case(f"peer-relay, {pairs} pairs", partial(_original, pairs, messages)) for pairs in RIVAL_PAIRS]
     samples = measure(cases, max(options.repeat // 2, 1))
     report.table(f"star, {messages:,} messages of {_SIZE} B, {_RATE}/s in all", samples, loss_voids=False)
 

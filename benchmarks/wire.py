@@ -27,7 +27,7 @@ _SHARE: Final = 0.1
 """Of the length of a run: there are many cases, and nothing in them but one loop."""
 _BATCH: Final = 64
 """Frames of one read, and calls between two looks at the clock."""
-_OURS: Final = "ours"
+_OURS: Final = "trio_relay"
 
 Work = Callable[[], int]
 """Handles some frames; returns how many came out right."""

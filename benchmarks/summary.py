@@ -1,0 +1,125 @@
+"""``python -m benchmarks.summary RESULTS.json``: what we promise ourselves, and what a run says of it, as Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .results import Results, number
+
+__all__ = ["GOALS", "Goal", "main", "summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A ratio of two cases, or (without `other`) a figure of one, and its bound.
+
+    Attributes:
+        title: of the table.
+        least: whether `bound` is the least that it should be; else the most.
+    """
+
+    what: str
+    title: str
+    column: str
+    one: str
+    other: str | None
+    bound: float
+    least: bool
+
+    def runs(self, results: Results) -> list[float] | None:
+        """What was measured; None if that was not."""
+        if self.other is not None:
+            for ratio in results.ratios:
+                if (ratio.title, ratio.column, ratio.one, ratio.other) == (
+                    self.title,
+                    self.column,
+                    self.one,
+                    self.other,
+                ):
+                    return list(ratio.runs)
+            return None
+        for table in results.tables:
+            if table.title.startswith(self.title):
+                for row in table.rows:
+                    if row.name == self.one:
+                        return list(row.values[self.column])
+        return None
+
+    def reached(self, value: float) -> bool:
+        """Whether a figure keeps to the bound."""
+        return value >= self.bound if self.least else value <= self.bound
+
+
+_RELAY, _FORWARDER, _ORIGINAL = "trio_relay", "ws forwarder", "peer-relay"
+_BARE: Final = f"{_ORIGINAL}, no compression"
+
+
+def _on_the_wire() -> Iterator[Goal]:
+    title, column = "hop, 100 B", "msg/s"
+    yield Goal(f"relay alone, {column}, to {_BARE}", title, column, _RELAY, _BARE, 10, True)
+    yield Goal(f"relay alone, {column}, to a bare {_FORWARDER}", title, column, _RELAY, _FORWARDER, 2, True)
+    title, sealed = "endtoend, 100 B", f"{_RELAY}, sealed"
+    yield Goal(f"end to end, sealed, {column}, to {_BARE}", title, column, sealed, _BARE, 2, True)
+    yield Goal(f"end to end, sealed, {column}, to {_ORIGINAL} as it comes", title, column, sealed, _ORIGINAL, 10, True)
+    what, title, column = "latency of a hop, p50", "hop, 100 B, 200 msg/s", "p50 us"
+    yield Goal(f"{what}, to a bare {_FORWARDER}", title, column, _RELAY, _FORWARDER, 1.3, False)
+
+
+def _idle() -> Iterator[Goal]:
+    for kind in ("TCP", "TLS"):
+        what, title, column = f"idle link over {kind}, memory", "memory, bytes/link", "bytes/link"
+        one, other = f"{_RELAY}, {kind}", f"{_FORWARDER}, {kind}"
+        yield Goal(f"{what}, to a bare {_FORWARDER}", title, column, one, other, 1, False)
+    title, column, other = "set-ups, 8 at once", "set-ups/CPU s", f"{_FORWARDER}, TCP, upgrade"
+    for step, bound in (("upgrade", 1.0), ("proof", 0.6)):
+        what, one = f"set-ups with {step}, per CPU second", f"{_RELAY}, TCP, {step}"
+        yield Goal(f"{what}, to a bare {_FORWARDER}'s upgrade", title, column, one, other, bound, True)
+
+
+def _networks() -> Iterator[Goal]:
+    column = "delivered %"
+    yield Goal(f"star of 500 pairs, {column}", "star", column, f"{_RELAY}, 500 pairs", None, 100, True)
+    yield Goal(f"network of 100 nodes, {column}", "networks", column, f"{_RELAY}, 100 nodes", None, 100, True)
+
+
+def _simulated() -> Iterator[Goal]:
+    for name, hops in (("1,000 grown", 3.2), ("10,000 installed", 4.2)):
+        for leaves in (0, 80):
+            row, title = f"{name}, {leaves}% leaves", "overlay, settled"
+            yield Goal(f"simulated, {row}, arrived %", title, "arrived %", row, None, 100, True)
+            yield Goal(f"simulated, {row}, hops", title, "hops", row, None, hops, False)
+    for leaves in (0, 80):
+        row, title = f"1,000 installed, {leaves}% leaves", "overlay, 20 % killed"
+        for column, bound in (("at once %", 99.5), ("in 10 s %", 100.0)):
+            yield Goal(f"simulated, {row}, 20 % killed, {column}", title, column, row, None, bound, True)
+
+
+GOALS: Final = (*_on_the_wire(), *_idle(), *_networks(), *_simulated())
+
+
+def summary(results: Results) -> str:
+    """A line for each goal that was measured."""
+    lines = ["| | goal | measured | |", "| --- | ---: | ---: | --- |"]
+    for goal in GOALS:
+        runs = goal.runs(results)
+        if runs is not None:
+            sign, word = ("≥" if goal.least else "≤"), ("" if goal.reached(statistics.median(runs)) else "missed")
+            spread = f" ({number([min(runs)])} to {number([max(runs)])})" if len(runs) > 1 else ""
+            lines.append(f"| {goal.what} | {sign} {goal.bound:g} | {number(runs)}{spread} | {word} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Prints it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.summary", description=__doc__)
+    parser.add_argument("results", type=Path)
+    print(summary(Results.load(parser.parse_args().results)), end="")
+
+
+if __name__ == "__main__":
+    main()
