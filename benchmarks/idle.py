@@ -77,7 +77,7 @@ def _affordable(report: Report, links: int) -> int:
 
 def _servers(report: Report, links: int, options: Options) -> list[_Server]:
     report.note(
-        f"idle: our relay has room for {links:,} leaves (limits: leaves, connections, records; see roomy.py); it pings"
+        f"idle: our relay has room for {links:,} leaves (limits: leaves, connections; see roomy.py); it pings"
         " silent links, and its leaves answer; the other programs never ping. Node.js frees what set-ups left behind"
         " when it sees fit, so its memory varies from run to run"
     )

@@ -1,7 +1,7 @@
 """``python -m benchmarks.roomy LINKS [CHAIN KEY]``: a relay of ours with room for so many leaves.
 
 `trio-relay node --limit` gives as much room and writes a line about each link, which nobody reads here. Nothing but
-three limits differs from the defaults; there is no limit on how often somebody connects.
+two limits differs from the defaults; there is no limit on how often somebody connects.
 """
 
 from __future__ import annotations
@@ -44,11 +44,7 @@ def raise_descriptor_limit() -> int:
 async def _serve(links: int, context: ssl.SSLContext | None) -> None:
     default = Limits()
     room = links + SPARE
-    limits = Limits(
-        leaves=max(room, default.leaves),
-        connections=max(room, default.connections),
-        records=max(room, default.records),
-    )
+    limits = Limits(leaves=max(room, default.leaves), connections=max(room, default.connections))
     async with open_node("127.0.0.1:0", tls=context, limits=limits) as node:
         print(json.dumps({"urls": node.urls}), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
