@@ -106,7 +106,7 @@ class Limits:
     """Longer than any retry of `deliver`."""
 
     sessions: int = 4096
-    """Peers with end-to-end sessions, 6 KB each, and twice as many sessions; one that is silent for a minute makes room
+    """Peers with end-to-end sessions, and twice as many sessions; one that is silent for a minute makes room
     for another, and a quarter is kept for peers that we write to."""
     session_openings: int = 256
     """Sessions that we are opening, half of them in place of old ones at most; one more waits."""
