@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 
 from trio_relay.exceptions import DeliveryError, MailboxFull, NoAcknowledgement, PeerUnreachable
 from trio_relay.overlay.deliveries import Deliveries
+from trio_relay.overlay.session.copies import Copy
+from trio_relay.overlay.session.session import Session
 
 from .support import node_id
 
@@ -18,10 +21,12 @@ def started(deadline: float = 30.0) -> Deliveries:
     return deliveries
 
 
-def attempt(deliveries: Deliveries, now: float, *, left: bool = True) -> int:
+def attempt(deliveries: Deliveries, now: float, *, left: bool = True, sealed: bool = True) -> int:
     """Sends what is due; how many that were."""
     count = 0
     for message_id, pending in deliveries.due(now):
+        if sealed:
+            pending.copies[pending.attempt + 1] = Copy(cast(Session, None), count, 0)
         deliveries.attempted(message_id, pending, left, now)
         count += 1
     return count
@@ -113,7 +118,8 @@ def test_busy_then_sent_again() -> None:
     deliveries = started()
     attempt(deliveries, 0.0)
     assert deliveries.busy(ID, TO, 0, 0.1)
-    assert not deliveries.busy(ID, TO, 0, 0.1)
+    assert deliveries.busy(ID, TO, 0, 0.4)  # another copy of that attempt: it changes nothing
+    assert not deliveries.busy(ID, TO, 1, 0.4)
     assert attempt(deliveries, 0.6) == 1
 
 
@@ -147,15 +153,17 @@ def test_a_relays_word_is_no_proof() -> None:
     assert found.outcome == "unknown"
 
 
-def test_refused_each_time_was_not_delivered() -> None:
+@pytest.mark.parametrize(("sealed", "outcome"), [(True, "not_delivered"), (False, "unknown")])
+def test_refused_each_time_was_not_delivered(sealed: bool, outcome: str) -> None:
+    """If it was sealed: a receiver that refused one copy of an attempt takes no other then."""
     deliveries = started()
-    attempt(deliveries, 0.0)
+    attempt(deliveries, 0.0, sealed=sealed)
     deliveries.busy(ID, TO, 0, 0.1)
-    attempt(deliveries, 0.6)
+    attempt(deliveries, 0.6, sealed=sealed)
     deliveries.busy(ID, TO, 1, 0.7)
     found = error(deliveries)
     assert isinstance(found, MailboxFull)
-    assert found.outcome == "not_delivered"
+    assert found.outcome == outcome
 
 
 def test_one_attempt_without_an_answer_leaves_it_unknown() -> None:

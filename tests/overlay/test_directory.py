@@ -108,8 +108,22 @@ def test_gateways_speak_for_an_id_without_a_key() -> None:
     for gateway in (1, 2):
         assert directory.add(record(gateway, legacy_id=LEGACY), WALL, 0)
     assert {r.gateway for r in directory.gateways(LEGACY, WALL)} == {node_id(1), node_id(2)}
-    directory.drop_gateway(LEGACY, node_id(1))
-    assert {r.gateway for r in directory.gateways(LEGACY, WALL)} == {node_id(2)}
+
+
+def test_we_speak_for_an_id_until_we_withdraw_whatever_others_still_say() -> None:
+    directory, ours = make(), record(0, legacy_id=LEGACY)
+    for gateway in range(1, 7):
+        directory.add(record(gateway, legacy_id=LEGACY), WALL, 0)
+    assert not directory.add(ours, WALL, 0)
+    assert directory.is_withdrawn(ours)
+    directory.speak_for(ours)
+    assert not directory.is_withdrawn(ours)
+    assert directory.gateways(LEGACY, WALL)[0] == ours
+    assert directory.gateways(LEGACY, ours.expiry) == ()
+    directory.withdraw(LEGACY)
+    assert directory.add_untrusted([ours.raw], WALL, 0) == []
+    assert ours not in directory.gateways(LEGACY, WALL)
+    assert len(directory.gateways(LEGACY, WALL)) == 4
 
 
 def test_an_ids_own_key_wins_over_gateways_and_is_remembered() -> None:

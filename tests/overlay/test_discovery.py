@@ -200,7 +200,9 @@ def test_our_record_is_stored_at_the_relays_closest_to_us_that_are_no_neighbours
     assert {store.to for store in ours} == set(expected) - {link.id}
 
 
-def test_a_gateways_record_is_stored_at_the_relays_closest_to_its_subject(bench: Bench) -> None:
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_a_gateways_record_is_stored_at_the_relays_closest_to_its_subject(bench: Bench, withdrawn: bool) -> None:
+    """Unless its subject has gone while those were looked for."""
     links = {node_id(n): bench.link(n) for n in range(1, 10)}
     bench.advance(3.0)
     own = key(0)
@@ -208,13 +210,18 @@ def test_a_gateways_record_is_stored_at_the_relays_closest_to_its_subject(bench:
         own, lambda d: signature(own, d), sequence=1, expiry=record(1).expiry, roles=Role(0), legacy_id=TARGET
     )
     actions = bench.router.publish(spoken_for, bench.now)
+    assert bench.router.gateways_of(TARGET) == (spoken_for,)
+    if withdrawn:
+        bench.router.withdraw(TARGET)
     stores: list[Frame] = []
     for _ in range(5):
         queries = questions(actions, TARGET)
         actions = [action for query in queries for action in answer(bench, links[query.to], query, [])]
         stores += sent(actions, kind=Kind.STORE)
-    assert {store.to for store in stores} == {node_id(n) for n in by_distance(range(1, 10), TARGET)[:3]}
+    closest = set() if withdrawn else {node_id(n) for n in by_distance(range(1, 10), TARGET)[:3]}
+    assert {store.to for store in stores} == closest
     assert all(split_records_untrusted(store.payload) == [spoken_for.raw] for store in stores)
+    assert bench.router.gateways_of(TARGET) == (() if withdrawn else (spoken_for,))
 
 
 # Questions of others

@@ -137,12 +137,17 @@ class Deliveries:
         return Acknowledged(message_id, now - pending.sent[attempt], hops)
 
     def busy(self, message_id: bytes, source: NodeId, attempt: int, now: float) -> bool:
-        """The receiver refused one attempt; the next follows later."""
+        """The receiver refused one attempt; the next follows later.
+
+        Of a sealed one it takes no other copy either, since they are the same bytes; of a plain one it may.
+        """
         pending = self._pending.get(message_id)
-        if pending is None or pending.to != source or attempt not in pending.open:
+        if pending is None or pending.to != source or attempt not in pending.sent:
             return False
-        pending.open.discard(attempt)
+        if attempt not in pending.open:
+            return True
         if attempt in pending.copies:
+            pending.open.discard(attempt)
             pending.copies[attempt].refused = True
         pending.last_answer = "busy"
         self._schedule(message_id, pending, now + min(_FIRST_RETRY * 2**pending.attempt, _LAST_RETRY) / 2)

@@ -59,7 +59,7 @@ class Directory:
     """Records by id. Expiry is judged with wall-clock seconds, given as `wall`.
 
     Args:
-        capacity: records of other ids than the neighbours'.
+        capacity: records beside one for each neighbour.
         neighbours: ids, as they are at each moment.
     """
 
@@ -75,6 +75,7 @@ class Directory:
         self._peers: dict[NodeId, Entry] = {}
         self._relays: dict[NodeId, Entry] = {}
         self._gateways: dict[NodeId, dict[NodeId, PeerRecord]] = {}
+        self._spoken_for: dict[NodeId, PeerRecord] = {}  # bounded by our links with originals
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -93,8 +94,21 @@ class Directory:
         """Valid records of gateways for an original node, none if the id has a key of its own."""
         if node_id in self._peers:
             return ()
+        own = self._spoken_for.get(NodeId(node_id))
         records = self._gateways.get(NodeId(node_id), {}).values()
-        return tuple(record for record in records if record.expiry > wall)
+        return tuple(r for r in (*((own,) if own is not None else ()), *records) if r.expiry > wall)
+
+    def speak_for(self, record: PeerRecord) -> None:
+        """We are the gateway of an original, as this record says, until `withdraw`."""
+        self._spoken_for[record.id] = record
+
+    def withdraw(self, original: NodeId) -> None:
+        """We are its gateway no more, whatever others still keep."""
+        self._spoken_for.pop(original, None)
+
+    def is_withdrawn(self, record: PeerRecord) -> bool:
+        """Whether it is ours about an original, and holds no more."""
+        return record.gateway == self._own_id != record.id and record.id not in self._spoken_for
 
     def add_untrusted(self, raws: Iterable[bytes], wall: float, scope: int) -> list[PeerRecord]:
         """Verifies and keeps records; returns those that are new or newer."""
@@ -148,6 +162,8 @@ class Directory:
     def _add_gateway(self, record: PeerRecord, wall: float) -> bool:
         if record.id in self._peers:
             self.counts["record_gateway_for_key"] += 1
+            return False
+        if record.gateway == self._own_id:
             return False
         known = self._gateways.setdefault(record.id, {})
         old = known.get(record.gateway)
@@ -203,12 +219,6 @@ class Directory:
         entry = self._peers.get(node_id)
         if entry is not None:
             entry.suspect = False
-
-    def drop_gateway(self, node_id: NodeId, gateway: NodeId) -> None:
-        """Forgets that a gateway (it may be ourselves) speaks for an original node."""
-        known = self._gateways.get(node_id)
-        if known is not None and known.pop(gateway, None) is not None and not known:
-            del self._gateways[node_id]
 
     def relays(self, wall: float) -> list[Entry]:
         """Every valid record of a peer that says it relays, suspects included."""

@@ -101,7 +101,8 @@ class Discovery:
             self._plan_ranges()
             self.publish_soon()
         elif isinstance(lookup.query, PeerRecord):
-            self._store_at(lookup.closest(_KEPT_AT), lookup.query)
+            if not state.directory.is_withdrawn(lookup.query):
+                self._store_at(lookup.closest(_KEPT_AT), lookup.query)
         elif lookup.query is not None:
             record = state.directory.get(lookup.target, state.wall)
             gateways = state.directory.gateways(lookup.target, state.wall)
@@ -127,7 +128,7 @@ class Discovery:
     def publish(self, record: PeerRecord) -> None:
         """Finds the relays closest to a record's subject and stores it there; we know it from now on."""
         state = self._state
-        state.directory.add(record, state.wall, 0)
+        state.directory.speak_for(record)
         self._start(Lookup(record.id, state.now + state.limits.lookup_timeout, record))
 
     def _look_around(self) -> None:

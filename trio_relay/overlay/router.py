@@ -328,7 +328,7 @@ class Router:
 
     def withdraw(self, original: NodeId) -> None:
         """We are no gateway of that original any more; relays that keep our record learn it by its expiry."""
-        self._state.directory.drop_gateway(original, self._state.own)
+        self._state.directory.withdraw(original)
 
     def connect(self, peer: NodeId, now: float) -> tuple[bool, list[Action]]:
         """Makes a direct link; False when too many are being made. `Linked` follows, or `LinkRefused`, or nothing."""
