@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ from trio_relay import Node, PeerUnreachable, open_node
 from trio_relay.wire.frame import Kind, parse_frames_untrusted
 
 from .raw_peer import RawPeer, open_raw_peer
-from .support import UNKNOWN, open_town, until
+from .support import UNKNOWN, count, open_town, until
 
 
 @asynccontextmanager
@@ -45,13 +45,15 @@ def is_readable(peer: RawPeer) -> bool:
     return bool(select.select([stream.socket.fileno()], [], [], 0)[0])
 
 
-async def test_messages_without_a_pause_leave_joined_and_in_order() -> None:
+async def test_messages_of_one_turn_leave_joined_and_in_order() -> None:
+    """One at once, then 32 at a time."""
     async with open_pair() as (node, peer):
-        for number in range(200):
-            await node.send(peer.id, str(number).encode())
-        numbers, messages = await read(peer, 200)
-        assert numbers == list(range(200))
-        assert messages < 40
+        await wait_all_tasks_blocked()
+        for number in range(100):
+            node.send_nowait(peer.id, b"%d" % number)
+        numbers, messages = await read(peer, 100)
+        assert numbers == list(range(100))
+        assert messages == 1 + 4
 
 
 async def test_the_first_message_leaves_at_once_and_the_next_when_no_more_follow() -> None:
@@ -71,10 +73,21 @@ async def test_what_waits_for_the_end_of_a_turn_is_bounded_in_bytes() -> None:
     async with open_pair() as (node, peer):
         await wait_all_tasks_blocked()
         for number in range(6):
-            node.send_nowait(peer.id, str(number).ljust(30_000).encode())
+            node.send_nowait(peer.id, str(number).ljust(9_000).encode())
         numbers, messages = await read(peer, 6)
         assert numbers == list(range(6))
-        assert messages == 3
+        assert messages == 1 + 3
+
+
+@pytest.mark.parametrize("size", [0, 20, 200, 2000])
+async def test_what_a_peer_that_does_not_read_is_sent_blocks_and_is_not_lost(size: int) -> None:
+    """`send_nowait` says so before the backlog is full, however small the messages are."""
+    async with open_pair() as (node, peer):
+        with suppress(trio.WouldBlock):
+            for _ in range(200_000):
+                node.send_nowait(peer.id, bytes(size))
+        assert 100 < count(node, "messages_sent") < 200_000
+        assert count(node, "backlog_full") == 0
 
 
 async def test_timers_run_while_the_application_sends_without_end(mock_clock: MockClock) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_relay import Limits, LinkDown, LinkUp, open_node
+from trio_relay.node.link import Link
 from trio_relay.node.runtime import Runtime
+from trio_relay.overlay.router import Router
 from trio_relay.wire.urls import authority
 
 from .raw_peer import RawPeer, open_stranger
@@ -70,3 +73,39 @@ async def test_frames_are_not_overtaken_by_the_end_of_their_link(
         await until(lambda: peer.id not in node.links)
         assert count(node, "link_gone") == 0
         assert [type(await anext(events)) for _ in range(2)] == [LinkUp, LinkDown]
+
+
+async def test_dialler_closes_its_socket_when_the_other_end_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    links: list[Link] = []
+    make = Runtime.link
+
+    def note(*args: Any, **kwargs: Any) -> Link:
+        links.append(make(*args, **kwargs))
+        return links[-1]
+
+    monkeypatch.setattr(Runtime, "link", note)
+    async with open_node() as relay, open_node(None, relay.urls) as leaf:
+        await until(lambda: leaf.links and relay.links)
+        accepted, dialled = sorted(links, key=lambda link: link.dialled)
+        accepted.connection.abort()
+        await until(lambda: repr(dialled.connection).endswith("closed>"))
+        assert dialled.closing
+
+
+async def test_bug_in_a_reader_ends_the_node_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a bug")
+
+    async def meet_the_bug() -> None:
+        async with open_node() as node, open_stranger(node.urls[0]) as peer:
+            await peer.prove(authority(node.urls[0]))
+            await until(lambda: peer.id in node.links)
+            monkeypatch.setattr(Router, "receive", fail)
+            await peer.send(peer.frame(node.id))
+            await trio.sleep_forever()
+
+    began = trio.current_time()
+    with pytest.raises(KeyError, match="a bug"):
+        await meet_the_bug()
+    # No goodbye is waited for on a link whose reader is gone.
+    assert trio.current_time() - began < Limits().close_timeout

@@ -94,6 +94,69 @@ async def test_failing_service_ends_the_block(autojump_clock: MockClock) -> None
         await block()
 
 
+async def fail() -> None:
+    raise KeyError("a bug")
+
+
+async def fail_after_the_report(*, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await fail()
+
+
+@pytest.mark.parametrize("reported", [False, True])
+async def test_failing_service_leaves_the_others_until_the_block_has_ended(
+    reported: bool, autojump_clock: MockClock
+) -> None:
+    written: list[str] = []
+
+    async def write(text: str) -> None:
+        await trio.sleep(1)
+        written.append(text)
+
+    async def block() -> None:
+        async with open_services() as services:
+            services.start_soon(write, "before")
+            try:
+                if reported:
+                    await services.start(fail_after_the_report)
+                else:
+                    services.start_soon(fail)
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    services.start_soon(write, "goodbye")
+                    await trio.sleep(2)
+
+    with pytest.raises(KeyError, match="a bug"):
+        await block()
+    assert sorted(written) == ["before", "goodbye"]
+
+
+async def test_cancelled_before_it_began(autojump_clock: MockClock) -> None:
+    with trio.move_on_after(1) as scope:
+        scope.cancel()
+        async with open_services() as services:
+            services.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 0
+
+
+async def test_cancelled_start_ends_what_was_starting(autojump_clock: MockClock) -> None:
+    ended: list[bool] = []
+
+    async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with open_services() as services:
+        with trio.move_on_after(1):
+            await services.start(serve)
+        assert ended == [True]
+
+
 async def test_two_failures_are_a_group(autojump_clock: MockClock) -> None:
     async def fail() -> None:
         raise KeyError("a bug")

@@ -459,6 +459,16 @@ async def test_a_reset_breaks_both_directions() -> None:
         await connection.aclose()
 
 
+async def test_a_reset_while_closing_is_no_error() -> None:
+    async with with_raw_peer() as (peer, connection), trio.open_nursery() as nursery:
+        nursery.start_soon(connection.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await peer.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        connection.send_nowait([b"x"])
+
+
 async def test_two_receivers_are_one_too_many() -> None:
     async with connected("tcp") as (client, server), trio.open_nursery() as nursery:
         nursery.start_soon(client.receive)

@@ -64,35 +64,36 @@ class Dialler:
         runtime = self._runtime
         if runtime.desk.closed:
             return
-        router = runtime.router
         began = trio.current_time() if request is None else request.since
         # A request is large, and this task lives as long as the link.
         del request
-        if not connection.offered_subprotocol:
-            if runtime.legacy is None:
-                runtime.counts["legacy_refused"] += 1
-                await connection.aclose(1002, "expected the subprotocol trio-relay.1")
-                return
+        if connection.offered_subprotocol:
+            introduced = await self._introduce_incoming(connection, began)
+            if introduced is not None:
+                running = runtime.run_link(connection, introduced.peer, introduced.messages, dialled=False)
+                del introduced  # an idle link does not hold it
+                await running
+        elif runtime.legacy is not None:
             await runtime.legacy.run(connection, None, (), dialled=False, since=began)
-            return
+        else:
+            runtime.counts["legacy_refused"] += 1
+            await connection.aclose(1002, "expected the subprotocol trio-relay.1")
+
+    async def _introduce_incoming(self, connection: Connection, began: float) -> Introduced | None:
+        """The peer that is to be linked with; None for a probe, and when it proved nothing in time."""
+        runtime = self._runtime
         try:
             with trio.fail_at(began + runtime.limits.handshake_timeout):
-                introduced = await prove_as_acceptor(
-                    connection,
-                    runtime.identity,
-                    record=router.record.raw,
-                    authorities=router.authorities,
-                    admit=self._admit,
-                )
+                introduced = await self._introduce(connection, dialled=False)
         except EXPECTED as error:
             self._failed("incoming", connection.remote, error)
-            return
-        peer = introduced.peer
+            return None
         self._transport.proven(connection)
-        if peer.probe:
-            runtime.act(router.reached(peer.id, peer.authority, trio.current_time()))
-            return
-        await runtime.run_link(connection, peer, introduced.messages, dialled=False)
+        peer = introduced.peer
+        if not peer.probe:
+            return introduced
+        runtime.act(runtime.router.reached(peer.id, peer.authority, trio.current_time()))
+        return None
 
     def _admit(self, node_id: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
         if self._runtime.desk.closed:

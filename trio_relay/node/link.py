@@ -255,11 +255,22 @@ class Link:
     def close_soon(self, reason: Reason) -> None:
         """Takes nothing more, writes the backlog, closes politely; `wait_closed` waits for that."""
         if not self._closing:
-            self._closing = True
-            self._give_room()
-            self._closed = trio.Event()
-            self.reason = reason.name.lower().replace("_", " ")
+            self._begin_closing(reason)
             self._start_soon(self._close)
+
+    async def close(self, reason: Reason) -> None:
+        """The same in the caller's task, which is the reader; of a link that is closing already, it waits for that."""
+        if self._closing:
+            await self.wait_closed()
+        else:
+            self._begin_closing(reason)
+            await self._close()
+
+    def _begin_closing(self, reason: Reason) -> None:
+        self._closing = True
+        self._give_room()
+        self._closed = trio.Event()
+        self.reason = reason.name.lower().replace("_", " ")
 
     async def _close(self) -> None:
         try:

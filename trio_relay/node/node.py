@@ -67,6 +67,8 @@ class Node:
     async def send(self, to: NodeId, data: Data, *, sealed: bool = False) -> None:
         """Sends a message: at most once, unordered, no confirmation.
 
+        The first message in a turn of Trio's loop leaves at once, those that follow in the same turn when it ends.
+
         Waits only for local room: while the first link's backlog is more than half full, or while the queue of
         messages that wait for the first link, or for a session with the peer, is full. Always a point of cancellation;
         where there is room, other tasks have their turn once in a millisecond, or in 32 messages.

@@ -73,7 +73,7 @@ async def open_node(
         sealed: encrypt messages end to end. False is for measurements and tests: what such a node sends is plain, and
             nodes that seal and those that do not understand nothing of each other's messages.
         post_quantum: use ML-KEM-768 beside X25519 in sessions with whoever has it too: who records them and has a
-            quantum computer one day reads nothing. Costs 2.3 KB and a third of a millisecond for each session.
+            quantum computer one day reads nothing. ``python -m benchmarks session`` says what it costs.
         network: a `trio_relay.testing.MemoryNetwork` instead of sockets; then `listen` and URLs name its hosts.
 
     Raises:

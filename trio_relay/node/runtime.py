@@ -60,8 +60,10 @@ logger = logging.getLogger("trio_relay")
 
 _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
-_TURN_BYTES: Final = 64 * 1024
-"""Of the application's messages that wait for the end of a turn; more than that and they leave at once."""
+_TURN_MESSAGES: Final = 32
+_TURN_BYTES: Final = 16 * 1024
+"""Of the application that wait for the end of a turn; with so many they leave at once. Little beside a backlog, which
+does not know of them yet."""
 
 Inbound: TypeAlias = tuple[Link, Sequence[bytes | str]] | trio.Event
 """What a reader hands to the router task: messages, or an event to set when everything before it is handled."""
@@ -118,7 +120,7 @@ class Runtime:
         self._router_idle = False
         self._timer = trio.CancelScope()
         self._sending = False  # the application sent something in this turn
-        self._posted = 0  # bytes of it that wait for the end of the turn
+        self._posted = self._posted_bytes = 0  # of it, what waits for the end of the turn
 
     # The router task
 
@@ -161,8 +163,9 @@ class Runtime:
         now = trio.current_time()
         if self._sending:
             self.router.post(to, payload, now)
-            self._posted += len(payload)
-            if self._posted > _TURN_BYTES:
+            self._posted += 1
+            self._posted_bytes += len(payload)
+            if self._posted >= _TURN_MESSAGES or self._posted_bytes > _TURN_BYTES:
                 self._flush()
             return
         self._sending = True
@@ -172,7 +175,7 @@ class Runtime:
             self._inbound_in.send_nowait(_WAKE_UP)
 
     def _flush(self) -> None:
-        self._posted = 0
+        self._posted = self._posted_bytes = 0
         self._carry_out(self.router.flush())
 
     def act(self, actions: Iterable[Action]) -> None:
@@ -268,64 +271,71 @@ class Runtime:
             task_status.started()
             return
         link = self.link(connection, peer.id, dialled=dialled)
-        reason, alive = "connection lost", False
-        now = trio.current_time()
         try:
-            self.act(
-                self.router.link_up(
-                    link,
-                    peer.id,
-                    now,
-                    dialled=dialled,
-                    url=url,
-                    authority=peer.authority,
-                    record=peer.record,
-                    group=link.group,
-                    scope=link.scope,
-                )
-            )
+            self._link_up(link, peer, url)
             task_status.started()
-            reason, alive = await self._read_to_end(link, first)
-        finally:
-            self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))
-            self.links.discard(link)
-            if not link.closing:
-                link.close_soon(Reason.UNWANTED)
-        await link.wait_closed()
+            reading = self._read_to_end(link, first)
+            del peer, first  # an idle link does not hold them
+            reason, alive = await reading
+        except BaseException:
+            self._link_down(link, "connection lost", alive=False)
+            link.close_soon(Reason.UNWANTED)
+            raise
+        self._link_down(link, reason, alive=alive)
+        await link.close(Reason.UNWANTED)
 
-    async def _read_to_end(self, link: Link, first: Sequence[bytes | str]) -> tuple[str, bool]:
-        """Reads until the link ends and the router has all that came; returns why it ended, and whether politely."""
+    def _link_up(self, link: Link, peer: Proven, url: str) -> None:
+        actions = self.router.link_up(
+            link,
+            peer.id,
+            trio.current_time(),
+            dialled=link.dialled,
+            url=url,
+            authority=peer.authority,
+            record=peer.record,
+            group=link.group,
+            scope=link.scope,
+        )
+        self.act(actions)
+
+    def _link_down(self, link: Link, reason: str, *, alive: bool) -> None:
+        self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))
+        self.links.discard(link)
+
+    async def _read_to_end(self, link: Link, messages: Sequence[bytes | str]) -> tuple[str, bool]:
+        """The reader: hands on what comes until the link ends and the router has all of it.
+
+        Returns:
+            Why it ended, and whether politely.
+        """
+        connection, router = link.connection, self.router
         reason, alive = "connection lost", False
         try:
-            await self._read(link, first)
-            reason, alive = "closed by the other side", True
+            while True:
+                if not messages:
+                    pass
+                elif self._router_idle and len(messages) <= _LONE:
+                    self.act(router.receive(link, messages, trio.current_time()))
+                else:
+                    self._router_idle = False
+                    await self._inbound_in.send((link, messages))
+                messages = ()  # an idle link holds nothing of what it read last
+                messages = await connection.receive()
+                if connection.control_pending:
+                    link.answer_control()
+                if not messages:
+                    reason, alive = "closed by the other side", True
+                    break
         except RemoteProtocolError as error:
             self.counts["protocol_errors"] += 1
             reason = str(error)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        handled = trio.Event()
-        self._router_idle = False
-        await self._inbound_in.send(handled)
-        await handled.wait()
+        if not self._router_idle:
+            handled = trio.Event()
+            await self._inbound_in.send(handled)
+            await handled.wait()
         return reason, alive
-
-    async def _read(self, link: Link, messages: Sequence[bytes | str]) -> None:
-        """The reader: hands on what comes until the link ends."""
-        connection, router = link.connection, self.router
-        while True:
-            if not messages:
-                pass
-            elif self._router_idle and len(messages) <= _LONE:
-                self.act(router.receive(link, messages, trio.current_time()))
-            else:
-                self._router_idle = False
-                await self._inbound_in.send((link, messages))
-            messages = await connection.receive()
-            if connection.control_pending:
-                link.answer_control()
-            if not messages:
-                return
 
     @property
     def link_count(self) -> int:

@@ -14,60 +14,68 @@ Ts = TypeVarTuple("Ts")
 
 
 class Services:
-    """A nursery whose tasks are shielded from the cancellation of what is around it until `cancel`.
+    """Tasks that are shielded from the cancellation of what is around them until `cancel`.
 
     Without this, a goodbye that is queued in a `finally` after a cancellation would never be written, because the
     task that writes is cancelled as well.
+
+    Args:
+        shield: the scope around `shielded`, in which services run: one scope for all costs less than one for each.
+        failures: a nursery around the block; a service that fails does so there and leaves the others running.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._scopes: set[trio.CancelScope] = set()
-        self._cancelled = False
+    def __init__(self, shield: trio.CancelScope, shielded: trio.Nursery, failures: trio.Nursery) -> None:
+        self._shield = shield
+        self._shielded = shielded
+        self._failures = failures
 
     def start_soon(self, function: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Starts a service; an exception in it cancels the block and comes out of it."""
-        self._nursery.start_soon(self._run, function, args)
+        self._shielded.start_soon(self._run, function, args)
 
     async def start(self, function: Callable[..., Awaitable[object]], *args: object) -> Any:
-        """Starts a service that reports by `task_status.started`."""
+        """Starts a service that reports by `task_status.started`; what it raises before that is raised here."""
 
         async def run(*, task_status: trio.TaskStatus[Any]) -> None:
-            with self._scope():
-                await function(*args, task_status=task_status)
+            report = _Report(task_status)
+            try:
+                await function(*args, task_status=report)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
+                if not report.made:
+                    raise
+                self._failures.start_soon(_fail, error)
 
-        return await self._nursery.start(run)
+        return await self._shielded.start(run)
 
     async def _run(self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
-        with self._scope():
+        try:
             await function(*args)
-
-    def _scope(self) -> _Shield:
-        return _Shield(self._scopes, self._cancelled)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            self._failures.start_soon(_fail, error)
 
     def cancel(self) -> None:
         """Ends all services, and those that are started later."""
-        self._cancelled = True
-        for scope in list(self._scopes):
-            scope.cancel()
+        self._shield.cancel()
 
 
-class _Shield:
-    """A shielded cancel scope that is listed while it is entered."""
+class _Report:
+    """A task status that remembers whether it was used."""
 
-    def __init__(self, scopes: set[trio.CancelScope], cancelled: bool) -> None:
-        self._scopes = scopes
-        self._scope = trio.CancelScope(shield=True)
-        if cancelled:
-            self._scope.cancel()
+    def __init__(self, status: trio.TaskStatus[Any]) -> None:
+        self._status = status
+        self.made = False
 
-    def __enter__(self) -> None:
-        self._scopes.add(self._scope)
-        self._scope.__enter__()
+    def started(self, value: Any = None) -> None:
+        self._status.started(value)
+        self.made = True
 
-    def __exit__(self, *details: Any) -> bool | None:
-        self._scopes.discard(self._scope)
-        return self._scope.__exit__(*details)
+
+async def _fail(error: BaseException) -> NoReturn:
+    raise error
 
 
 @asynccontextmanager
@@ -78,13 +86,23 @@ async def open_services() -> AsyncIterator[Services]:
     """
     try:
         async with trio.open_nursery() as nursery:
-            services = Services(nursery)
+            services = await nursery.start(_host, nursery)
             try:
                 yield services
             finally:
                 services.cancel()
     except BaseExceptionGroup as group:
         raise_alone(group)
+
+
+async def _host(failures: trio.Nursery, *, task_status: trio.TaskStatus[Services]) -> None:
+    """The task in whose nursery services run, since the block itself must not be shielded."""
+    # A shielded task that never was handed over could not be ended.
+    await trio.lowlevel.checkpoint_if_cancelled()
+    with trio.CancelScope(shield=True) as shield:
+        async with trio.open_nursery() as shielded:
+            task_status.started(Services(shield, shielded, failures))
+            await trio.sleep_forever()
 
 
 def raise_alone(group: BaseExceptionGroup[BaseException]) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -88,7 +88,20 @@ class HttpServer:
             close_now(stream)
             return
         try:
-            await self._serve_admitted(stream, ticket)
+            accepted = await self._accept(stream, ticket)
+            if accepted is None:
+                return
+            connection, running = accepted
+            del accepted
+            # Here an idle connection waits: what it took to accept it is off the stack.
+            try:
+                await running
+                await connection.aclose()
+            except RemoteProtocolError as violation:
+                await connection.aclose(violation.close_code)
+                raise
+            finally:
+                connection.abort()
         except* EXPECTED_FAILURES as failures:
             if not ticket.evicted:
                 self._admission.statistics.count(ending_of(failures))
@@ -96,12 +109,15 @@ class HttpServer:
             self._admission.release(ticket)
             close_now(stream)
 
-    async def _serve_admitted(self, stream: trio.abc.Stream, ticket: Ticket) -> None:
+    async def _accept(
+        self, stream: trio.abc.Stream, ticket: Ticket
+    ) -> tuple[WebSocketConnection, Awaitable[None]] | None:
+        """The WebSocket that one client asked for and what its route does with it; None when the client is done."""
         since = trio.current_time()
         if self._tls is not None:
             secured = await self._secure(stream, self._tls)
             if secured is None:
-                return
+                return None
             stream = secured
         upgrade = await Conversation(
             stream,
@@ -114,7 +130,7 @@ class HttpServer:
         if upgrade is None:
             with trio.move_on_after(self._limits.close_timeout):  # TLS says goodbye
                 await stream.aclose()
-            return
+            return None
         connection = WebSocketConnection(
             stream,
             Role.SERVER,
@@ -124,16 +140,7 @@ class HttpServer:
             max_message=upgrade.max_message,
         )
         self._admission.upgraded(ticket, connection)
-        running = upgrade.handler(connection, upgrade.request)
-        del upgrade  # a request is larger than what else an idle connection holds here
-        try:
-            await running
-            await connection.aclose()
-        except RemoteProtocolError as violation:
-            await connection.aclose(violation.close_code)
-            raise
-        finally:
-            connection.abort()
+        return connection, upgrade.handler(connection, upgrade.request)
 
     async def _secure(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream under TLS; None when the handshake failed or took too long."""

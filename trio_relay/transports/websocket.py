@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 
 import trio
 
@@ -116,7 +116,12 @@ class WebSocketConnection:
             while not codec.closed:
                 if codec.has_output:
                     await self._reply()
-                messages = codec.receive_data(await self._read())
+                reading = self._read()
+                try:
+                    data = await reading
+                except (OSError, trio.BrokenResourceError) as error:
+                    raise self._failed(error) from error
+                messages = self._take(data)
                 if messages:
                     if self._socket is not None and codec.has_output:
                         self._reply_now(self._socket)
@@ -132,23 +137,25 @@ class WebSocketConnection:
             if self._ended is not None:
                 self._ended.set()
 
-    async def _read(self) -> bytes:
-        """The next bytes of the stream; empty at its end, which the codec is told."""
+    def _read(self) -> Awaitable[Buffer]:
+        """The next bytes of the stream. No coroutine: every idle connection holds each one that waits."""
         if self._received:
-            data, self._received = self._received, b""
-            await trio.lowlevel.checkpoint()
-            return data
+            return self._read_ahead()
         self._check_open()
-        try:
-            if self._socket is not None:
-                data = await self._socket.read(self._limits.read_size)
-            else:
-                data = bytes(await self._stream.receive_some(self._limits.read_size))
-        except (OSError, trio.BrokenResourceError) as error:
-            raise self._failed(error) from error
+        if self._socket is not None:
+            return self._socket.read(self._limits.read_size)
+        return self._stream.receive_some(self._limits.read_size)
+
+    async def _read_ahead(self) -> Buffer:
+        data, self._received = self._received, b""
+        await trio.lowlevel.checkpoint()
+        return data
+
+    def _take(self, data: Buffer) -> list[bytes | str]:
+        """What the codec makes of what was read; nothing read is the end of the stream."""
         if not data:
             self._codec.receive_eof()
-        return data
+        return self._codec.receive_data(data)
 
     async def _reply(self) -> None:
         """Writes control replies, unless another task is writing; a failure is for the next read to report."""
@@ -289,7 +296,7 @@ class WebSocketConnection:
                 await self._await_goodbye()
                 if not self.direct:
                     await self._stream.aclose()  # TLS has a goodbye of its own
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 # A connection that broke, was aborted, or was inside a message has nothing to say any more.
                 pass
         self.abort()
@@ -313,7 +320,7 @@ class WebSocketConnection:
             await self._ended.wait()
         if self._codec.failure is None:
             while not self._codec.closed:
-                self._codec.receive_data(await self._read())
+                self._take(await self._read())
         elif isinstance(self._stream, trio.SocketStream):
             await self._stream.send_eof()
             while await self._read():
