@@ -12,6 +12,7 @@ from typing import Final
 from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire
 from .report import Options, Report
 from .results import Results
+from .roomy import raise_descriptor_limit
 
 BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "wire": wire.run,
@@ -80,6 +81,7 @@ def main() -> None:
         links=arguments.links,
         messages=arguments.messages,
     )
+    raise_descriptor_limit()  # of every process that is started, too
     report = Report(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))
     try:
         for name, run in BENCHMARKS.items():

@@ -18,14 +18,14 @@ from .processes import Watch, warm_up
 from .programs import FORWARDER, OURS, SEALED, SECURE_FORWARDER, SECURE_OURS, Program, choose_rivals
 from .report import Case, Options, Report, Sample, measure
 
-__all__ = ["run", "wait_until_drained", "wait_until_ready"]
+__all__ = ["LATENCY_RATE", "LATENCY_WARM_UP", "run", "wait_until_drained", "wait_until_ready"]
 
 LATENCY_RATE: Final = 200.0
 """Messages a second, one at a time: far from saturation, so that nothing waits for anything else."""
 _WINDOW_BYTES: Final = 512 * 1024
 """Half of what the relay keeps for a slow link, so that no frame need be lost."""
-_LATENCY_WARM_UP: Final = 0.5
-"""Seconds of those that are not counted."""
+LATENCY_WARM_UP: Final = 2.0
+"""Seconds at the same rate before those that are counted."""
 _SHORTER: Final = 3
 """Runs that matter less are so many times shorter: else this takes ten minutes instead of four."""
 _PAIR_WINDOW: Final = 16
@@ -94,7 +94,7 @@ def _run_variants(report: Report, options: Options, rivals: Sequence[Program]) -
 def _run_latency(report: Report, options: Options, rivals: Sequence[Program]) -> None:
     """Of every program, with the smallest size."""
     size, programs = min(options.sizes), (OURS, *rivals)
-    cases = [Case(each.name, partial(_latency, each, size, options.seconds / 2)) for each in programs]
+    cases = [Case(each.name, partial(_latency, each, size, options.seconds)) for each in programs]
     samples = measure(cases, options.repeat)
     title = f"hop, {size:,} B, {LATENCY_RATE:.0f} msg/s"
     report.table(title, samples)
@@ -136,7 +136,7 @@ def _throughput(program: Program, size: int, options: Options, seconds: float, p
 
 
 def _latency(program: Program, size: int, seconds: float) -> Sample:
-    warm = int(_LATENCY_WARM_UP * LATENCY_RATE)
+    warm = int(LATENCY_WARM_UP * LATENCY_RATE)
     count = warm + max(int(seconds * LATENCY_RATE), 1)
     shared, traffic = Shared(count), program.traffic(size)
     with (
@@ -147,7 +147,7 @@ def _latency(program: Program, size: int, seconds: float) -> Sample:
             partial(_start, send_paced, traffic, relay.url, LATENCY_RATE, shared),
         ),
     ):
-        time.sleep(_LATENCY_WARM_UP)
+        time.sleep(LATENCY_WARM_UP)
         before, watch = shared.received.value, Watch({"relay": relay.pid})
         while not shared.stopped.value:
             time.sleep(0.05)

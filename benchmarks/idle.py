@@ -62,7 +62,7 @@ def run(report: Report, options: Options) -> None:
     servers = _servers(report, links, options)
     runs = [_hold_all(servers, links) for _ in range((options.repeat + 1) // 2)]
     samples = {server.name: [each[server.name] for each in runs] for server in servers}
-    report.table(f"memory, {links:,} links, bytes/link after {_KEEPALIVE:g} s", samples)
+    report.table(f"memory, bytes/link after {_KEEPALIVE:g} s, {links:,} links", samples)
     _compare(report, "memory, bytes/link", "bytes/link", samples)
     _setups(report, options, servers)
 

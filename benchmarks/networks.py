@@ -43,15 +43,20 @@ def run(report: Report, options: Options) -> None:
         report.note(f"networks: without npm peer-relay: {missing}")
     elif options.rivals:
         cases += [Case(f"peer-relay, {nodes} nodes", partial(_original, nodes)) for nodes in NODES]
-    samples = measure(cases, max(options.repeat // 2, 1))
+    samples = measure(cases, (options.repeat + 1) // 2)
     report.table(f"networks, {_MESSAGES} messages of {_SIZE} B between random pairs", samples, loss_voids=False)
-    report.note("networks: frames are those that hold such a message, counted on every link that they cross")
+    report.note(
+        "networks: data frames are those that hold such a message, all frames are whatever links carry from the first"
+        " message on (pings, questions and, with ours, the opening of sessions); both are counted on every link that"
+        " they cross, and divided by the messages that arrived"
+    )
 
 
-def _sample(arrived: int, frames: int, hops: float, links: float, exceptions: int) -> Sample:
+def _sample(arrived: int, frames: int, every: int, hops: float, links: float, exceptions: int) -> Sample:
     values = {
         "delivered %": 100 * arrived / _MESSAGES,
-        "frames/msg": frames / max(arrived, 1),
+        "data frames/msg": frames / max(arrived, 1),
+        "all frames/msg": every / max(arrived, 1),
         "hops": hops,
         "links/node": links,
         "exceptions": float(exceptions),
@@ -63,7 +68,7 @@ def _original(nodes: int) -> Sample:
     with run_lines("network.js", nodes, _SETTLE, _MESSAGES, _RATE, _SIZE) as network:
         found = network.read()
     links = 2 * found["links"] / nodes
-    return _sample(found["arrived"], found["frames"], found["hops"], links, found["faults"])
+    return _sample(found["arrived"], found["frames"], found["every"], found["hops"], links, found["faults"])
 
 
 # Ours
@@ -82,20 +87,22 @@ def _run(nodes: int, results: multiprocessing.SimpleQueue[Sample]) -> None:
 
 
 class _Counter:
-    """Counts frames with a message of an application, by looking at whatever links transmit.
+    """Counts frames by looking at whatever links transmit.
 
     Attributes:
-        frames: all of them, on every link that they cross.
+        every: all frames, on every link that they cross.
+        frames: those with a message of an application.
         hops: of those that reached their target's link, the links that they crossed.
     """
 
     def __init__(self, first_hop_limit: int) -> None:
-        self.frames = self.hops = self.counting = 0
+        self.every = self.frames = self.hops = self.counting = 0
         transmit = Link.transmit
 
         def counted(link: Link, pieces: Sequence[Buffer], *rest: Any, **named: Any) -> None:
             if self.counting:
                 for frame in parse_frames_untrusted(b"".join(pieces)):
+                    self.every += 1
                     if frame.kind == Kind.DATA:
                         self.frames += 1
                         self.hops += (first_hop_limit + 1 - frame.hop_limit) * (frame.to == link.peer)
@@ -125,7 +132,8 @@ async def _network(count: int, results: multiprocessing.SimpleQueue[Sample]) -> 
             await source.send(target.id, number.to_bytes(8, "big") + bytes(_SIZE - 8))
             await trio.sleep(1 / _RATE)
         await trio.sleep(_DRAIN)
-        results.put(_sample(len(arrived), counter.frames, counter.hops / max(len(arrived), 1), links, 0))
+        hops = counter.hops / max(len(arrived), 1)
+        results.put(_sample(len(arrived), counter.frames, counter.every, hops, links, 0))
         await trio.sleep_forever()  # goodbyes would take longer than all the rest
 
 

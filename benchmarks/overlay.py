@@ -14,6 +14,7 @@ from typing import Final
 
 from trio_relay.limits import Limits
 from trio_relay.testing import SimulatedPeer, Simulator, Traffic
+from trio_relay.wire.frame import FIRST_LINK_LOCAL, Kind
 
 from .report import Case, Options, Report, Sample, measure
 
@@ -30,6 +31,10 @@ _AT_ONCE: Final = 0.3
 """Seconds: enough for a session and a message over the longest ways, too few for a retry to be answered."""
 _KILLED: Final = 0.2
 _BAD: Final = 0.2
+_MESSAGE_KINDS: Final = (Kind.DATA, Kind.ACK)
+"""Who drops only these lets sessions be opened and questions be answered."""
+_ALL_KINDS: Final = tuple(kind for kind in Kind if kind < FIRST_LINK_LOCAL)
+"""Whatever a relay should forward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ def run(report: Report, options: Options) -> None:
     """Networks at rest, networks that lose a fifth of their peers, networks with a fifth of bad peers."""
     report.table("overlay, settled", measure([Case(str(n), partial(_settled, n)) for n in _SETTLED], 1))
     report.table("overlay, 20 % killed", measure([Case(str(n), partial(_killed, n)) for n in _DYING], 1))
-    report.table("overlay, 20 % die in silence", measure([Case(str(n), partial(_silent, n)) for n in _DYING[:2]], 1))
+    report.table("overlay, 20 % die in silence", measure([Case(str(n), partial(_silent, n)) for n in _DYING], 1))
     report.table(f"overlay, 20 % bad of {_ATTACKED}", measure(_attacks(), 1))
     report.note(
         f"Simulated with seed {_SEED}: {_MESSAGES:,} confirmed messages at a time, "
@@ -154,15 +159,20 @@ def _silent(network: _Network) -> Sample:
 
 def _attacks() -> list[Case]:
     ground = _Network(_ATTACKED, False, ground=_BAD)
-    plain = _Network(_ATTACKED, False)
-    return [
+    plain, leaves = _Network(_ATTACKED, False), _Network(_ATTACKED, False, 0.8)
+    cases = [
         Case("ids ground close to a victim's", partial(_attacked, ground, _nobody, False)),
         Case("ids ground close, to the victim", partial(_attacked, ground, _nobody, True)),
-        Case("relays that drop DATA and ACK", partial(_attacked, plain, _some_relays, False)),
-        Case("relays that drop, 80 % leaves", partial(_attacked, _Network(_ATTACKED, False, 0.8), _some_relays, False)),
-        Case("ground ids that drop", partial(_attacked, ground, _ground, False)),
-        Case("ground ids that drop, to the victim", partial(_attacked, ground, _ground, True)),
     ]
+    for what, kinds in (("DATA and ACK", _MESSAGE_KINDS), ("all", _ALL_KINDS)):
+        attacked = partial(_attacked, kinds=kinds)
+        cases += [
+            Case(f"relays drop {what}", partial(attacked, plain, _some_relays, False)),
+            Case(f"relays drop {what}, 80% leaves", partial(attacked, leaves, _some_relays, False)),
+            Case(f"ground ids drop {what}", partial(attacked, ground, _ground, False)),
+            Case(f"ground ids drop {what}, to the victim", partial(attacked, ground, _ground, True)),
+        ]
+    return cases
 
 
 def _nobody(sim: Simulator) -> Sequence[SimulatedPeer]:
@@ -178,13 +188,22 @@ def _ground(sim: Simulator) -> Sequence[SimulatedPeer]:
     return [peer for peer in sim.peers if peer.ground]
 
 
-def _attacked(network: _Network, droppers: Callable[[Simulator], Sequence[SimulatedPeer]], victim: bool) -> Sample:
-    """Messages between honest peers, or from them to the victim: without retries, and in the time of `deliver`."""
+def _attacked(
+    network: _Network,
+    droppers: Callable[[Simulator], Sequence[SimulatedPeer]],
+    victim: bool,
+    kinds: Sequence[Kind] = _ALL_KINDS,
+) -> Sample:
+    """Messages between honest peers, or from them to the victim: without retries, and in the time of `deliver`.
+
+    Args:
+        kinds: what the droppers do not forward.
+    """
 
     def make() -> dict[str, float]:
         sim = network.build()
         sim.run(1.0)
-        sim.drop_forwarding(*droppers(sim))
+        sim.drop_forwarding(*droppers(sim), kinds=kinds)
         honest = [peer for peer in sim.peers if not (peer.ground or peer.drops)]
         traffic = sim.post(_TO_ONE, among=honest, to=[sim.peers[1]]) if victim else sim.post(_MESSAGES, among=honest)
         sim.run(_AT_ONCE)

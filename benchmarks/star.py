@@ -46,7 +46,7 @@ def run(report: Report, options: Options) -> None:
         report.note(f"star: without npm peer-relay: {missing}")
     elif options.rivals:
         cases += [Case(f"peer-relay, {pairs} pairs", partial(_original, pairs, messages)) for pairs in RIVAL_PAIRS]
-    samples = measure(cases, max(options.repeat // 2, 1))
+    samples = measure(cases, (options.repeat + 1) // 2)
     report.table(f"star, {messages:,} messages of {_SIZE} B, {_RATE}/s in all", samples, loss_voids=False)
 
 

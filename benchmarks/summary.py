@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .report import Row
 from .results import Results, number
 
 __all__ = ["GOALS", "Goal", "main", "summary"]
@@ -19,8 +20,9 @@ class Goal:
     """A ratio of two cases, or (without `other`) a figure of one, and its bound.
 
     Attributes:
-        title: of the table.
+        title: of the table, or what it begins with.
         least: whether `bound` is the least that it should be; else the most.
+        minus: a column of the same row that is taken from `column` first, run by run; not for ratios.
     """
 
     what: str
@@ -30,6 +32,7 @@ class Goal:
     other: str | None
     bound: float
     least: bool
+    minus: str | None = None
 
     def runs(self, results: Results) -> list[float] | None:
         """What was measured; None if that was not."""
@@ -43,12 +46,21 @@ class Goal:
                 ):
                     return list(ratio.runs)
             return None
-        for table in results.tables:
-            if table.title.startswith(self.title):
-                for row in table.rows:
-                    if row.name == self.one:
-                        return list(row.values[self.column])
+        for row in self._rows(results):
+            values = row.values[self.column]
+            less = [0.0] * len(values) if self.minus is None else row.values[self.minus]
+            return [value - other for value, other in zip(values, less, strict=True)]
         return None
+
+    def void(self, results: Results) -> bool:
+        """Whether a run that the figure was made of lost so many frames that it measured something else."""
+        return any(note.startswith("VOID") for row in self._rows(results) for note in row.notes)
+
+    def _rows(self, results: Results) -> list[Row]:
+        """Those of `one` and `other`, in the table of that very title or else in those that begin with it."""
+        tables = [table for table in results.tables if table.title == self.title]
+        tables = tables or [table for table in results.tables if table.title.startswith(self.title)]
+        return [row for table in tables for row in table.rows if row.name in (self.one, self.other)]
 
     def reached(self, value: float) -> bool:
         """Whether a figure keeps to the bound."""
@@ -75,10 +87,11 @@ def _idle() -> Iterator[Goal]:
         what, title, column = f"idle link over {kind}, memory", "memory, bytes/link", "bytes/link"
         one, other = f"{_RELAY}, {kind}", f"{_FORWARDER}, {kind}"
         yield Goal(f"{what}, to a bare {_FORWARDER}", title, column, one, other, 1, False)
-    title, column, other = "set-ups, 8 at once", "set-ups/CPU s", f"{_FORWARDER}, TCP, upgrade"
-    for step, bound in (("upgrade", 1.0), ("proof", 0.6)):
-        what, one = f"set-ups with {step}, per CPU second", f"{_RELAY}, TCP, {step}"
-        yield Goal(f"{what}, to a bare {_FORWARDER}'s upgrade", title, column, one, other, bound, True)
+    title, other = "set-ups, 8 at once", f"{_FORWARDER}, TCP, upgrade"
+    for column, unit in (("set-ups/CPU s", "CPU second"), ("set-ups/s", "second")):
+        for step, bound in (("upgrade", 1.0), ("proof", 0.6)):
+            what, one = f"set-ups with {step}, per {unit}", f"{_RELAY}, TCP, {step}"
+            yield Goal(f"{what}, to a bare {_FORWARDER}'s upgrade", title, column, one, other, bound, True)
 
 
 def _networks() -> Iterator[Goal]:
@@ -93,10 +106,14 @@ def _simulated() -> Iterator[Goal]:
             row, title = f"{name}, {leaves}% leaves", "overlay, settled"
             yield Goal(f"simulated, {row}, arrived %", title, "arrived %", row, None, 100, True)
             yield Goal(f"simulated, {row}, hops", title, "hops", row, None, hops, False)
+            what, column = f"simulated, {row}, data frames per message beyond its hops", "data frames"
+            yield Goal(what, title, column, row, None, 0.1, False, minus="hops")
     for leaves in (0, 80):
         row, title = f"1,000 installed, {leaves}% leaves", "overlay, 20 % killed"
         for column, bound in (("at once %", 99.5), ("in 10 s %", 100.0)):
             yield Goal(f"simulated, {row}, 20 % killed, {column}", title, column, row, None, bound, True)
+        title, column = "overlay, 20 % die in silence", "keepalive+10 s %"
+        yield Goal(f"simulated, {row}, 20 % die in silence, {column}", title, column, row, None, 100, True)
 
 
 GOALS: Final = (*_on_the_wire(), *_idle(), *_networks(), *_simulated())
@@ -109,6 +126,7 @@ def summary(results: Results) -> str:
         runs = goal.runs(results)
         if runs is not None:
             sign, word = ("≥" if goal.least else "≤"), ("" if goal.reached(statistics.median(runs)) else "missed")
+            word = "void" if goal.void(results) else word
             spread = f" ({number([min(runs)])} to {number([max(runs)])})" if len(runs) > 1 else ""
             lines.append(f"| {goal.what} | {sign} {goal.bound:g} | {number(runs)}{spread} | {word} |")
     return "\n".join(lines) + "\n"

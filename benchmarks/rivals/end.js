@@ -10,18 +10,22 @@ const options = JSON.parse(process.argv[2])
 const peer = new PeerRelay({ bootstrap: [options.url] })
 const quarter = Math.max(options.window >> 2, 1)
 const tell = (about) => process.stdout.write(JSON.stringify(about) + '\n')
+const now = () => process.hrtime.bigint() // the same clock in every process of a machine
 let count = 0
+let delays = []
 let stopped = false
 
 function receive () {
   let credit = null
   let found = false
   peer.on('message', (data) => {
+    const arrived = now()
     if (data === FIRST) {
       if (!found) credit.write('r')
       found = true
     } else if (data.length === options.size) {
       count++
+      if (options.rate) delays.push(Number(arrived - BigInt(data.slice(0, data.indexOf(' ')))) / 1000)
       if (count % quarter === 0) credit.write('c')
     }
   })
@@ -43,19 +47,37 @@ function send () {
       quarters--
       clearInterval(asking)
       tell({ ready: true })
+      if (options.rate) pace(to)
     }
     credited += quarters * quarter
-    while (!stopped && count - credited <= options.window - quarter) {
+    while (!stopped && !options.rate && count - credited <= options.window - quarter) {
       for (let i = 0; i < quarter; i++) peer.send(to, payload)
       count += quarter
     }
   })
 }
 
+function pace (to) {
+  const start = now()
+  const step = () => {
+    if (stopped) return
+    count++
+    peer.send(to, `${now()} `.padEnd(options.size, 'x'))
+    const due = count / options.rate * 1000 - Number(now() - start) / 1e6
+    setTimeout(step, Math.max(due, 0))
+  }
+  step()
+}
+
 const lines = require('readline').createInterface({ input: process.stdin })
 lines.on('line', (line) => {
   if (line === 'stop') stopped = true
-  tell({ count })
+  if (line === 'delays') {
+    tell({ count, delays })
+    delays = []
+  } else {
+    tell({ count })
+  }
 })
 lines.on('close', () => process.exit(0))
 peer.once('peer', options.to ? send : receive)

@@ -3,7 +3,7 @@
 //   node network.js NODES SETTLE_SECONDS MESSAGES RATE SIZE
 //
 // Sends MESSAGES strings between random pairs, RATE a second. Prints how many arrived at their receiver, how many frames
-// with such messages were sent over links, how many links those that arrived had crossed, how many links there are,
+// with such messages and how many in all (from the first on) were sent over links, how many links those that arrived had crossed, how many links there are,
 // and how many exceptions nobody caught: each of them ends a process that does not ask to survive it, as this one does.
 'use strict'
 
@@ -18,12 +18,14 @@ const [count, settle, messages, rate, size] = process.argv.slice(2).map(Number)
 const nodes = []
 const arrived = new Set()
 let frames = 0
+let every = 0
 let faults = 0
 let hops = 0
 process.on('uncaughtException', () => { faults++ })
 
 const send = ws.prototype.send
 ws.prototype.send = function (text, ...rest) {
+  every++
   if (typeof text === 'string' && text.includes('"data":{"type":"user"')) frames++
   return send.call(this, text, ...rest)
 }
@@ -49,12 +51,13 @@ const add = (bootstrap) => {
 
 const report = () => {
   const links = nodes.reduce((sum, node) => sum + node.peers.count(), 0) / 2
-  const result = { arrived: arrived.size, frames, hops: hops / Math.max(arrived.size, 1), links, faults }
+  const result = { arrived: arrived.size, frames, every, hops: hops / Math.max(arrived.size, 1), links, faults }
   process.stdout.write(JSON.stringify(result) + '\n', () => process.exit(0))
 }
 
 const talk = () => {
   let sent = 0
+  every = 0
   const timer = setInterval(() => {
     const from = nodes[Math.floor(Math.random() * count)]
     const others = nodes.filter((node) => node !== from)

@@ -30,7 +30,7 @@ from trio_relay.transports.connection import Connection
 from trio_relay.transports.transport import Transport, WebSocketTransport
 from trio_relay.transports.upgrade import SUBPROTOCOL
 
-LIMITS = Limits(close_timeout=0.05)
+LIMITS = Limits(close_timeout=0.5)
 
 
 @asynccontextmanager
