@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -221,7 +222,21 @@ class Report:
             "ratios": [asdict(ratio) for ratio in self.ratios],
             "notes": self.notes,
         }
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        path.write_text(_json(content), encoding="utf-8")
+
+
+def _json(content: object) -> str:
+    """With six digits of each figure, and the runs of a case on one line."""
+
+    def short(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: short(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [short(item) for item in value]
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    text = json.dumps(short(content), indent=1, ensure_ascii=False)
+    return re.sub(r"\[\s+([^][{}\"]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def _cpu_times() -> tuple[float, float]:

@@ -76,6 +76,7 @@ def _on_the_wire() -> Iterator[Goal]:
     yield Goal(f"relay alone, {column}, to {_BARE}", title, column, _RELAY, _BARE, 10, True)
     yield Goal(f"relay alone, {column}, to a bare {_FORWARDER}", title, column, _RELAY, _FORWARDER, 2, True)
     title, sealed = "endtoend, 100 B", f"{_RELAY}, sealed"
+    yield Goal(f"end to end, plain as it is, {column}, to {_BARE}", title, column, f"{_RELAY}, plain", _BARE, 2, True)
     yield Goal(f"end to end, sealed, {column}, to {_BARE}", title, column, sealed, _BARE, 2, True)
     yield Goal(f"end to end, sealed, {column}, to {_ORIGINAL} as it comes", title, column, sealed, _ORIGINAL, 10, True)
     what, title, column = "latency of a hop, p50", "hop, 100 B, 200 msg/s", "p50 us"

@@ -18,7 +18,9 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 import trio_relay
+import trio_relay.node.values
 import trio_relay.testing
+from trio_relay.wire.json import JSONValue
 
 HERE: Final = Path(__file__).parent
 
@@ -97,6 +99,10 @@ def _find_public(
     domain: Any = env.get_domain("py")
     found: nodes.Element | None = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, contnode)
     return found
+
+
+# The annotations of a msgspec.Struct are evaluated in the module of the class; that of `Message` has no need of the name.
+trio_relay.node.values.JSONValue = JSONValue  # type: ignore[attr-defined]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
