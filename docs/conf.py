@@ -101,7 +101,7 @@ def _find_public(
     return found
 
 
-# The annotations of a msgspec.Struct are evaluated in the module of the class; that of `Message` has no need of the name.
+# The annotations of a msgspec.Struct are evaluated in its module, and that of `Message` has no other need of the name.
 trio_relay.node.values.JSONValue = JSONValue  # type: ignore[attr-defined]
 
 

@@ -76,7 +76,6 @@ def test_a_chart_without_matplotlib_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_a_chart_has_a_panel_for_each_table_that_is_wanted(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     samples = {"trio_relay": [sample(90_000), sample(80_000)], "peer-relay": [sample(1000), sample(1200)]}
     results = saved(tmp_path / "results.json", {"hop, 100 B": samples, "star": samples})
     chart.draw(results, tmp_path / "chart.svg")
