@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire
+from .processes import raise_descriptor_limit
 from .report import Options, Report
 from .results import Results
-from .roomy import raise_descriptor_limit
 
 BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "wire": wire.run,

@@ -14,17 +14,20 @@ from importlib.util import find_spec
 from itertools import count, cycle
 from typing import Final
 
+from trio_relay import Limits
+
 from .dialling import Newcomer, Place, Proven, prove
 from .generator import Shared
 from .memory import MIB, resident
-from .processes import WARM_UP, Relay, Watch, certificate, warm_up
+from .processes import WARM_UP, Relay, Watch, certificate, raise_descriptor_limit, run_relay, warm_up
 from .report import Case, Options, Report, Sample, measure
 from .rivals import missing_rivals, run_node_forwarder, run_trio_websocket_forwarder
-from .roomy import SPARE, raise_descriptor_limit, run_roomy_relay
 from .workers import start_workers, wait_until
 
 __all__ = ["run"]
 
+_SPARE: Final = 256
+"""Descriptors and sockets for anything else."""
 _SETTLE: Final = 1.0
 _OURS: Final = "trio_relay"
 _KEEPALIVE: Final = 7.0
@@ -69,7 +72,7 @@ def run(report: Report, options: Options) -> None:
 
 def _affordable(report: Report, links: int) -> int:
     """As many links as descriptors allow."""
-    most = raise_descriptor_limit() - SPARE
+    most = raise_descriptor_limit() - _SPARE
     if links > most:
         report.note(f"idle: the limit on descriptors allows {most:,} links, not {links:,} (ulimit -Hn)")
     return min(links, most)
@@ -77,10 +80,12 @@ def _affordable(report: Report, links: int) -> int:
 
 def _servers(report: Report, links: int, options: Options) -> list[_Server]:
     report.note(
-        f"idle: our relay has room for {links:,} leaves (limits: leaves, connections; see roomy.py); it pings"
+        f"idle: our relay has room for {links:,} leaves (--limit leaves, connections); it pings"
         " silent links, and its leaves answer; the other programs never ping. Node.js frees what set-ups left behind"
         " when it sees fit, so its memory varies from run to run"
     )
+    default, room = Limits(), links + _SPARE
+    limits = {"leaves": max(room, default.leaves), "connections": max(room, default.connections)}
     servers = []
     missing = missing_rivals() if options.rivals else "not wanted"
     if options.rivals and missing is not None:
@@ -90,7 +95,7 @@ def _servers(report: Report, links: int, options: Options) -> list[_Server]:
         report.note("idle: TLS: not measured: trustme is not installed")
     for tls in (False, True)[: 1 + secure]:
         kind = "TLS" if tls else "TCP"
-        servers.append(_Server(f"{_OURS}, {kind}", partial(run_roomy_relay, links, tls=tls), True, tls))
+        servers.append(_Server(f"{_OURS}, {kind}", partial(run_relay, tls=tls, limits=limits), True, tls))
         if missing is None:
             servers.append(
                 _Server(f"ws forwarder, {kind}", partial(run_node_forwarder, tls=tls), False, tls, _NODE_WARM_UP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import resource
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,7 @@ __all__ = [
     "Watch",
     "certificate",
     "cpu_seconds",
+    "raise_descriptor_limit",
     "run_program",
     "run_relay",
     "warm_up",
@@ -43,9 +45,13 @@ class Relay:
 
 
 @contextmanager
-def run_relay(*, tls: bool = False) -> Iterator[Relay]:
-    """``trio-relay node --jsonl`` on a port of the system's choice; with `tls`, the certificate of `certificate`."""
+def run_relay(*, tls: bool = False, limits: Mapping[str, int] | None = None) -> Iterator[Relay]:
+    """``trio-relay node --jsonl`` on a port of the system's choice; with `tls`, the certificate of `certificate`.
+
+    What it says of each link is not read: once the pipe is full it counts the rest as lost.
+    """
     options = ["--tls-cert", certificate().chain, "--tls-key", certificate().key] if tls else []
+    options += [f"--limit={name}={value}" for name, value in (limits or {}).items()]
     command = [sys.executable, "-m", "trio_relay", "node", "--listen", "127.0.0.1:0", "--jsonl", *options]
     with run_program(command) as relay:
         yield relay
@@ -102,6 +108,13 @@ def certificate() -> Certificate:
     issued.private_key_pem.write_to_path(made.key)
     authority.cert_pem.write_to_path(made.authority)
     return made
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the soft limit on descriptors of this process, and of those that it starts, to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def cpu_seconds(pid: int) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
-import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -15,7 +14,6 @@ import trio_relay
 from trio_relay import open_node
 from trio_relay.node.proving import Introduced
 from trio_relay.overlay.handshake import Proven
-from trio_relay.transports.direct import DIRECT_POSSIBLE
 from trio_relay.transports.routes import Request
 from trio_relay.wire.urls import authority
 
@@ -53,7 +51,6 @@ def is_of_the_past(value: object) -> bool:
     return isinstance(value, bytes | bytearray | Introduced | Proven | Request)
 
 
-@pytest.mark.skipif(not DIRECT_POSSIBLE, reason="connections are not direct here")
 async def test_idle_link_waits_in_few_coroutines_and_holds_no_message() -> None:
     async with open_node() as node, open_stranger(node.urls[0]) as peer:
         await peer.prove(authority(node.urls[0]))

@@ -248,10 +248,25 @@ async def test_too_many_advertised_urls() -> None:
             pytest.fail("expected a ValueError")
 
 
-async def test_limit_below_what_other_nodes_send() -> None:
-    with pytest.raises(ValueError, match="websocket_message must be at least"):
-        async with open_node(None, limits=Limits(websocket_message=60_000)):
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(websocket_message=60_000), "websocket_message must be at least"),
+        (Limits(hops=256), "limits.hops must be at most 255: a frame has one byte for it"),
+        (Limits(detours=256), "limits.detours must be at most 255: a frame has one byte for it"),
+        (Limits(read_size=1 << 21), "limits.read_size must be at most 1048576"),
+    ],
+)
+async def test_limit_that_no_node_can_keep(limits: Limits, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        async with open_node(None, limits=limits):
             pytest.fail("expected a ValueError")
+
+
+async def test_limits_at_their_most() -> None:
+    limits = Limits(hops=255, detours=255, read_size=1 << 20)
+    async with open_node(limits=limits) as relay, open_node(None, relay.urls, limits=limits) as leaf:
+        assert (await leaf.deliver(relay.id, bytes(60_000))).hops == 1
 
 
 # Time

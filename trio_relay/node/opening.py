@@ -11,7 +11,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from ..transports.memory import MemoryNetwork
 
 __all__ = ["open_node"]
+
+_BYTE: Final = 255
+_READ_SIZE: Final = 1024 * 1024
 
 
 @asynccontextmanager
@@ -115,6 +118,11 @@ def _check_limits(limits: Limits) -> None:
     most = MAX_PAYLOAD - MAX_SEALING - 1
     if limits.payload > most:
         raise ValueError(f"limits.payload must be at most {most}: a sealed frame holds no more")
+    for name in ("hops", "detours"):
+        if getattr(limits, name) > _BYTE:
+            raise ValueError(f"limits.{name} must be at most {_BYTE}: a frame has one byte for it")
+    if limits.read_size > _READ_SIZE:
+        raise ValueError(f"limits.read_size must be at most {_READ_SIZE}: as much is set aside for each read")
 
 
 async def _start(
