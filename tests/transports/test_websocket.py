@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -541,3 +542,67 @@ async def test_nothing_is_left_to_the_garbage_collector() -> None:
         await server.aclose()
     del client, server
     assert gc.collect() >= 0
+
+
+# What relays of text need
+
+
+@KINDS
+async def test_each_piece_a_message(kind: str) -> None:
+    sent = [b"a", b"", b"b" * 70_000, b"c" * 200]
+    async with connected(kind) as (client, server):
+        for sender, receiver in ((client, server), (server, client)):
+            received: list[bytes | str] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(sender.send, sent, text=True, each=True))
+                while len(received) < len(sent):
+                    received += await take(receiver)
+            assert received == [text.decode() for text in sent]
+
+
+@KINDS
+async def test_a_ping_is_heard(kind: str) -> None:
+    async with connected(kind) as (client, server), trio.open_nursery() as nursery:
+        nursery.start_soon(client.receive)  # answers
+        await server.send([b"shake hands"])
+        server.heard = False
+        server.ping_soon()
+        if not server.direct:
+            assert server.control_pending
+            await server.flush()
+        assert not server.control_pending
+        nursery.start_soon(client.receive)
+        with trio.fail_after(5):
+            while not server.heard:
+                with trio.move_on_after(0.01):
+                    await server.receive()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_ping_waits_for_a_message_that_is_being_written() -> None:
+    async with with_raw_peer() as (peer, connection):
+        while connection.send_nowait([bytes(60_000)]):
+            pass
+        connection.ping_soon()
+        assert connection.control_pending
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.flush)
+            data = bytearray()
+            while not data.endswith(b"\x89\x00"):
+                data += await peer.receive_some()
+        assert len(data) % 60_004 == 2
+        assert_nothing_pending(connection)
+
+
+async def test_a_ping_on_a_closed_connection_is_nothing() -> None:
+    async with connected("tcp") as (client, _):
+        client.abort()
+        client.ping_soon()
+
+
+async def test_raw_texts_arrive_as_bytes() -> None:
+    near, far = trio.testing.memory_stream_pair()
+    connection = WebSocketConnection(far, Role.SERVER, limits=LIMITS, offered_subprotocol=False, raw=True)
+    await near.send_all(b"".join(client_codec().send_text([b"\xff"])))
+    assert await take(connection) == [b"\xff"]
+    connection.abort()

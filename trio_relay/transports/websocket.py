@@ -40,6 +40,10 @@ class WebSocketConnection:
         offered_subprotocol: see `Connection`.
         received: bytes that followed the opening handshake.
         max_message: bytes in one received message, instead of `Limits.websocket_message`.
+        raw: text messages arrive as bytes, and what is in them was not looked at.
+
+    Attributes:
+        heard: set to True whenever the peer sent anything; who watches over it sets it to False.
 
     Raises:
         OSError: the socket is not connected any more.
@@ -48,8 +52,8 @@ class WebSocketConnection:
     # fmt: off
     __slots__ = (
         "__weakref__", "_broken", "_closed", "_closing", "_codec", "_ended", "_flushing", "_leftover",
-        "_limits", "_lock", "_only_control_left", "_received", "_receiving", "_socket", "_stream", "direct", "local",
-        "offered_subprotocol", "remote", "transport",
+        "_limits", "_lock", "_only_control_left", "_received", "_receiving", "_socket", "_stream", "direct", "heard",
+        "local", "offered_subprotocol", "remote", "transport",
     )
     # fmt: on
 
@@ -62,8 +66,10 @@ class WebSocketConnection:
         offered_subprotocol: bool,
         received: bytes = b"",
         max_message: int | None = None,
+        raw: bool = False,
     ) -> None:
         self.transport: TransportName = "websocket"
+        self.heard = True
         self.remote, self.local = stream_addresses(stream)
         self.offered_subprotocol = offered_subprotocol
         self._stream = stream
@@ -77,6 +83,7 @@ class WebSocketConnection:
             max_message=limits.websocket_message if max_message is None else max_message,
             max_fragments=limits.websocket_fragments,
             new_mask=_new_mask,
+            raw=raw,
         )
         self._received = received
         self._only_control_left = False
@@ -155,6 +162,7 @@ class WebSocketConnection:
         """What the codec makes of what was read; nothing read is the end of the stream."""
         if not data:
             self._codec.receive_eof()
+        self.heard = True
         return self._codec.receive_data(data)
 
     async def _reply(self) -> None:
@@ -181,20 +189,25 @@ class WebSocketConnection:
         left = self._socket is not None and self._socket.leftover is not None
         return left or self._codec.has_output
 
-    def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False) -> bool:
-        """See `Connection.send_nowait`."""
+    def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False, each: bool = False) -> bool:
+        """See `Connection.send_nowait`; with `each`, every piece is a message of its own."""
         direct = self._socket
         if direct is None:
             raise RuntimeError("expected a direct connection: use send here")
         self._check_open()
-        frame: list[Buffer] = []
+        if direct.leftover is not None and not self._only_control_left:
+            raise trio.BusyResourceError("expected flush to return before the next message")
+        frames = self._frames(pieces, text, each)
         if direct.leftover is not None:
-            if not self._only_control_left:
-                raise trio.BusyResourceError("expected flush to return before the next message")
-            frame.append(direct.leftover)
-        frame += self._frame(pieces, text)
+            frames.insert(0, direct.leftover)
         direct.leftover, self._only_control_left = None, False
-        return self._write(direct, frame)
+        return self._write(direct, frames)
+
+    def ping_soon(self) -> None:
+        """Sends a ping at once, or before the next message; `control_pending` tells whether it waits for `flush`."""
+        self._codec.ping_soon()
+        if self._socket is not None and not self._closed and not self._broken:
+            self._reply_now(self._socket)
 
     async def flush(self) -> None:
         """See `Connection.flush`."""
@@ -212,27 +225,31 @@ class WebSocketConnection:
                 await self._socket.wait_writable()
         self._flushing = False
 
-    async def send(self, pieces: Sequence[Buffer], *, text: bool = False) -> None:
-        """See `Connection.send`."""
+    async def send(self, pieces: Sequence[Buffer], *, text: bool = False, each: bool = False) -> None:
+        """See `Connection.send`; with `each`, every piece is a message of its own."""
         if self._socket is None:
             async with self._writer_lock():
                 self._check_open()
-                await self._write_stream(self._frame(pieces, text))
+                await self._write_stream(self._frames(pieces, text, each))
             return
         await trio.lowlevel.checkpoint()
-        if not self.send_nowait(pieces, text=text):
+        if not self.send_nowait(pieces, text=text, each=each):
             await self.flush()
 
-    def _frame(self, pieces: Sequence[Buffer], text: bool) -> list[Buffer]:
+    def _frames(self, pieces: Sequence[Buffer], text: bool, each: bool) -> list[Buffer]:
+        codec = self._codec
         try:
-            frame = self._codec.send_text(pieces) if text else self._codec.send_binary(pieces)
+            if each:
+                frames = codec.send_messages(pieces, text=text)
+            else:
+                frames = codec.send_text(pieces) if text else codec.send_binary(pieces)
         except LocalProtocolError as error:
             if self._closing:
                 raise trio.ClosedResourceError("this connection was closed") from error
             raise trio.BrokenResourceError("the peer closed the connection") from error
-        if self._codec.has_output:
-            frame.insert(0, self._codec.data_to_send())
-        return frame
+        if codec.has_output:
+            frames.insert(0, codec.data_to_send())
+        return frames
 
     def _write(self, direct: DirectSocket, buffers: list[Buffer]) -> bool:
         try:

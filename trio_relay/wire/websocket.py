@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..exceptions import LocalProtocolError, RemoteProtocolError
 from .masking import MASKING, Buffer, apply_mask
-from .websocket_batch import take_masked, take_plain
+from .websocket_batch import NONE_DECODED, WHOLE_TEXT, frame_plain, take_masked, take_plain
 from .websocket_frames import (
     FIN,
     INVALID_UTF8,
@@ -66,6 +66,8 @@ class WebSocketCodec:
         max_message: bytes in one received message; a longer one is refused with 1009.
         max_fragments: frames of one received message, empty ones included; one more is refused with 1008.
         new_mask: four unpredictable bytes per call (RFC 6455 section 5.3); called in the client role only.
+        raw: text messages are bytes too, whatever is in them: who forwards them decodes each once, and need not
+            encode it again. What is not UTF-8 is then for the caller to refuse with 1007.
 
     Attributes:
         failure: the first rule that the peer broke; after it nothing more is parsed.
@@ -78,6 +80,7 @@ class WebSocketCodec:
         "_buffer",
         "_close_reply",
         "_close_sent",
+        "_decoded",
         "_decoder",
         "_fragments",
         "_max_fragments",
@@ -86,14 +89,18 @@ class WebSocketCodec:
         "_need",
         "_new_mask",
         "_ping",
+        "_pinging",
         "_server",
         "close_code",
         "close_reason",
         "failure",
     )
 
-    def __init__(self, role: Role, *, max_message: int, max_fragments: int, new_mask: Callable[[], bytes]) -> None:
+    def __init__(
+        self, role: Role, *, max_message: int, max_fragments: int, new_mask: Callable[[], bytes], raw: bool = False
+    ) -> None:
         self._server = role is Role.SERVER
+        self._decoded = NONE_DECODED if raw else WHOLE_TEXT
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._new_mask = new_mask
@@ -106,6 +113,7 @@ class WebSocketCodec:
         self._fragments = 0
         self._decoder: codecs.IncrementalDecoder | None = None  # only inside a fragmented text message
         self._ping: bytes | None = None  # newest ping without answer
+        self._pinging = False  # a ping of ours is due
         self._close_reply: bytes | None = None  # payload of the close frame that waits in data_to_send
         self._close_sent = False  # or waiting in data_to_send
 
@@ -164,7 +172,7 @@ class WebSocketCodec:
         while True:
             if self._message is None:
                 take = take_masked if self._server else take_plain
-                position = take(data, position, self._max_message, messages)
+                position = take(data, position, self._max_message, self._decoded, messages)
             if position == end:
                 return position
             after = self._take_frame_untrusted(data, position, messages)
@@ -227,13 +235,14 @@ class WebSocketCodec:
 
     def _take_data_untrusted(self, opcode: int, final: bool, payload: bytes, messages: list[bytes | str]) -> None:
         """Takes the payload of a data frame; text is validated frame by frame, so that it fails early."""
+        decoded = FIN | opcode == self._decoded
         try:
             if self._message is None:
                 if final:
-                    messages.append(payload.decode() if opcode == Opcode.TEXT else payload)
+                    messages.append(payload.decode() if decoded else payload)
                     return
                 self._message, self._fragments = bytearray(), 0
-                self._decoder = _Utf8Decoder() if opcode == Opcode.TEXT else None
+                self._decoder = _Utf8Decoder() if decoded else None
             self._message += payload
             self._fragments += 1
             if self._decoder is not None:
@@ -264,16 +273,20 @@ class WebSocketCodec:
     @property
     def has_output(self) -> bool:
         """Whether `data_to_send` has anything to return."""
-        return self._ping is not None or self._close_reply is not None
+        return self._ping is not None or self._close_reply is not None or self._pinging
 
     def data_to_send(self) -> bytes:
-        """The control frames that receiving made due, each of them once: at most a pong and a close frame.
+        """The control frames that are due, each of them once: at most a ping, a pong and a close frame.
 
         Only the newest ping is answered (RFC 6455 section 5.5.3 allows that), so pings cannot pile up output.
         """
         output = b""
+        if self._pinging:
+            self._pinging = False
+            if not self._close_sent:
+                output = self._control_frame(Opcode.PING, b"")
         if self._ping is not None:
-            output = self._control_frame(Opcode.PONG, self._ping)
+            output += self._control_frame(Opcode.PONG, self._ping)
             self._ping = None
         if self._close_reply is not None:
             output += self._control_frame(Opcode.CLOSE, self._close_reply)
@@ -294,6 +307,22 @@ class WebSocketCodec:
     def send_text(self, pieces: Sequence[Buffer]) -> list[Buffer]:
         """As `send_binary` for a text message; that `pieces` are UTF-8 is the caller's promise."""
         return self._data_frame(Opcode.TEXT, pieces)
+
+    def send_messages(self, payloads: Sequence[Buffer], *, text: bool = False) -> list[Buffer]:
+        """Each payload as one unfragmented message, as buffers to write; otherwise as `send_binary`.
+
+        Raises:
+            LocalProtocolError: a close frame was sent, or is waiting in `data_to_send`.
+        """
+        opcode = Opcode.TEXT if text else Opcode.BINARY
+        if not self._server:
+            return [buffer for payload in payloads for buffer in self._data_frame(opcode, (payload,))]
+        self._check_open()
+        return frame_plain(FIN | opcode, payloads)
+
+    def ping_soon(self) -> None:
+        """An empty ping is due in `data_to_send`, once however often this is called."""
+        self._pinging = True
 
     def send_ping(self, payload: bytes = b"") -> bytes:
         """A ping frame.
