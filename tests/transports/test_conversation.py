@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
 
 import h11
 import pytest
@@ -13,73 +12,22 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.support import ROUTES, read_all
+from tests.transports.talking import KEY, LAST, UPGRADE, get, talking
 from trio_relay.limits import Limits
 from trio_relay.transports.admission import Admission, Ending, TransportStatistics
 from trio_relay.transports.connection import Connection
 from trio_relay.transports.http import HttpServer
 from trio_relay.transports.routes import Request, Response, Route, RouteTable
 
-KEY = base64.b64encode(bytes(16))
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nhost: h\r\nupgrade: WebSocket\r\nconnection: keep-alive, UPGRADE\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: " + KEY + b"\r\n"
-)
+
+async def read_small(request: Request) -> Response:
+    return Response.typed(200, await request.body.read(16), "text/plain")
 
 
-Pair = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
-
-
-class Client:
-    """Our end of a stream that a server serves."""
-
-    def __init__(self, stream: Pair, statistics: TransportStatistics) -> None:
-        self.stream = stream
-        self.statistics = statistics
-
-    async def ask(self, data: bytes) -> str:
-        """All that the server says to `data` until it ends the stream."""
-        await self.stream.send_all(data)
-        return (await read_all(self.stream)).decode("latin-1")
-
-    async def ask_status(self, data: bytes) -> int:
-        return int((await self.ask(data)).split(" ", 2)[1])
-
-    async def read_response(self, http: h11.Connection) -> tuple[int, bytes]:
-        """The next response on a connection that is kept alive."""
-        status, body = 0, b""
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                http.receive_data(bytes(await self.stream.receive_some()))
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                body += event.data
-            else:
-                return status, body
-
-
-@asynccontextmanager
-async def talking(routes: tuple[Route, ...] = ROUTES, limits: Limits | None = None) -> AsyncIterator[Client]:
-    """A client whose server runs beside the block and ends with it."""
-    limits = limits or Limits()
-    statistics = TransportStatistics()
-    server = HttpServer(RouteTable(routes), limits=limits, admission=Admission(limits, statistics))
-    ours, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve_stream, theirs)
-        yield Client(ours, statistics)
-        await ours.aclose()
-
-
-def get(target: str, *headers: str, method: str = "GET") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "host: h", *headers, "", ""]).encode("latin-1")
-
-
-LAST = "connection: close"
+SMALL = Route("/small", respond=read_small)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +49,22 @@ LAST = "connection: close"
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "illegal"),
         (b"\x00" * 100 + b"\r\n\r\n", 400, "illegal"),
         (get("/hello", "content-length: x"), 400, "Content-Length"),
-        (get("/hello", "transfer-encoding: chunked") + b"zz\r\n", 400, "illegal"),
+        (get("/hello", "transfer-encoding: chunked") + b"zz\r\n", 200, "GET /hello"),
         (get("/" + "a" * 20_000), 431, ""),
         (get("/hello", "x-a: " + "a" * 17_000), 431, ""),
-        (get("/hello", "content-length: 70000", method="POST") + bytes(70_000), 413, "at most 65536 bytes"),
+        (get("/hello", "content-length: 70000", method="POST") + bytes(70_000), 200, "POST /hello"),
+        (get("/small", "content-length: 17", method="POST") + bytes(17), 413, "at most 16 bytes"),
+        (get("/small", "transfer-encoding: chunked", method="POST") + b"zz\r\n", 400, "illegal"),
     ],
 )
 async def test_answers(request_bytes: bytes, status: int, part: str, autojump_clock: MockClock) -> None:
-    async with talking() as client:
+    async with talking((*ROUTES, SMALL)) as client:
         answer = await client.ask(request_bytes)
         head, _, body = answer.partition("\r\n\r\n")
         assert head.startswith(f"HTTP/1.1 {status} ")
         assert part in body
         assert f"content-length: {len(body)}" in head.lower()
-        assert client.statistics[Ending.HTTP_REFUSED] == (status in (400, 413, 431))
+        assert client.statistics[Ending.HTTP_REFUSED] == (status in (400, 413, 431) or b"zz" in request_bytes)
 
 
 async def test_an_upgrade_only_route_says_what_it_wants() -> None:
@@ -132,9 +82,9 @@ async def test_head_gets_the_length_and_no_body() -> None:
         assert body == ""
 
 
-async def test_a_refused_head_request_gets_no_body(autojump_clock: MockClock) -> None:
-    async with talking() as client:
-        answer = await client.ask(get("/hello", "content-length: 70000", method="HEAD") + bytes(70_000))
+async def test_a_refused_head_request_gets_no_body() -> None:
+    async with talking((SMALL,)) as client:
+        answer = await client.ask(get("/small", "content-length: 17", method="HEAD") + bytes(17))
         assert answer.startswith("HTTP/1.1 413 ")
         assert answer.endswith("\r\n\r\n")
 
@@ -146,14 +96,14 @@ async def test_a_refused_head_request_gets_no_body(autojump_clock: MockClock) ->
         (get("/hello", "content-length: x"), 400),
         (get("h:80", method="CONNECT"), 400),
         (get("/hello", "x-a: " + "a" * 17_000), 431),
-        (get("/hello", "content-length: 70000", method="POST") + bytes(70_000), 413),
+        (get("/small", "content-length: 17", method="POST") + bytes(17), 413),
         (b"GET / HT", 408),
     ],
 )
 async def test_a_refusal_after_a_head_request_has_its_body(
     refused: bytes, status: int, autojump_clock: MockClock
 ) -> None:
-    async with talking() as client:
+    async with talking((*ROUTES, SMALL)) as client:
         first, second, body = (await client.ask(get("/hello", method="HEAD") + refused)).split("\r\n\r\n")
         assert first.startswith("HTTP/1.1 200 ")
         assert second.startswith(f"HTTP/1.1 {status} ")
@@ -186,9 +136,9 @@ async def test_a_request_in_single_bytes() -> None:
         assert await client.ask_status(request[-1:]) == 200
 
 
-@pytest.mark.parametrize("start", [b"", b"GET / HT", get("/hello", "content-length: 3", method="POST") + b"a"])
+@pytest.mark.parametrize("start", [b"", b"GET / HT", get("/small", "content-length: 3", method="POST") + b"a"])
 async def test_an_unfinished_request_times_out(start: bytes, autojump_clock: MockClock) -> None:
-    async with talking() as client:
+    async with talking((SMALL,)) as client:
         begin = trio.current_time()
         assert await client.ask_status(start) == 408
         assert trio.current_time() - begin == pytest.approx(5.0)
@@ -235,23 +185,97 @@ async def test_a_client_that_goes_away_costs_nothing() -> None:
     assert client.statistics.snapshot() == {"accepted": 1, "upgraded": 0, "requests": 0, "http_refused": 1}
 
 
-async def test_a_bug_in_a_route_is_not_swallowed() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError(), OSError("disk full"), ExceptionGroup("", [trio.BrokenResourceError()]), trio.TooSlowError()],
+    ids=repr,
+)
+async def test_a_responder_that_raises_costs_its_own_request_only(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     async def faulty(request: Request) -> Response:
+        raise error
+
+    async with talking((*ROUTES, Route("/faulty", respond=faulty))) as client:
+        http = h11.Connection(h11.CLIENT)
+        answers = []
+        for path in ("/faulty?key=secret", "/hello"):
+            http.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
+            http.send(h11.EndOfMessage())
+            await client.stream.send_all(get(path))
+            answers.append(await client.read_response(http))
+            http.start_next_cycle()
+        assert answers == [(500, b"Internal Server Error"), (200, b"GET /hello")]
+        assert client.statistics[Ending.RESPONDER_FAILED] == 1
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("trio_relay.http", logging.ERROR)
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert record.getMessage() == "could not answer GET /faulty"
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        None,
+        Response(200, headers=((b"x-a", b"1\r\nx-b: 2"),)),
+        Response(200, b"abc", ((b"content-length", b"5"),)),
+        Response(100),
+        Response(1000),
+    ],
+    ids=repr,
+)
+async def test_a_response_that_may_not_be_sent_is_none(nonsense: Response, caplog: pytest.LogCaptureFixture) -> None:
+    async def faulty(request: Request) -> Response:
+        return nonsense
+
+    async with talking((Route("/", respond=faulty),)) as client:
+        answer = await client.ask(get("/", LAST))
+    assert answer.startswith("HTTP/1.1 500 ")
+    assert answer.endswith("\r\n\r\nInternal Server Error")
+    assert client.statistics[Ending.RESPONDER_FAILED] == len(caplog.records) == 1
+
+
+async def test_a_bug_in_what_takes_an_upgrade_is_not_swallowed() -> None:
+    async def faulty(connection: Connection, request: Request | None) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup) as caught:
-        async with talking((Route("/", respond=faulty),)) as client:
-            await client.ask(get("/"))
+        async with talking((Route("/", upgrade=faulty),)) as client:
+            await client.ask(UPGRADE + b"\r\n")
     assert caught.group_contains(ZeroDivisionError)
 
 
-async def test_an_expected_failure_in_a_route_ends_one_connection() -> None:
-    async def broken(request: Request) -> Response:
-        raise ExceptionGroup("", [trio.BrokenResourceError()])
+@pytest.mark.parametrize("status", [204, 304])
+async def test_some_responses_have_neither_body_nor_length(status: int) -> None:
+    async def empty(request: Request) -> Response:
+        return Response(status, b"forgotten", ((b"access-control-allow-origin", b"*"),))
 
-    async with talking((Route("/", respond=broken),)) as client:
-        assert await client.ask(get("/")) == ""
-    assert client.statistics[Ending.BROKEN] == 1
+    async with talking((Route("/", respond=empty),)) as client:
+        head, end, rest = (await client.ask(get("/", LAST, method="OPTIONS"))).partition("\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert "access-control-allow-origin: *" in head
+    assert "content-length" not in head
+    assert (end, rest) == ("\r\n\r\n", "")
+
+
+@pytest.mark.parametrize(("value", "status"), [("1", 200), ("1" * 20, 431)], ids=["as much as fits", "more than fits"])
+async def test_a_thousand_headers(value: str, status: int, autojump_clock: MockClock) -> None:
+    async with talking() as client:
+        assert await client.ask_status(get("/hello", *(f"x-{i}: {value}" for i in range(1000)), LAST)) == status
+
+
+async def test_a_header_of_a_megabyte_is_not_collected(autojump_clock: MockClock) -> None:
+    async with talking() as client:
+        sent = bytearray(get("/hello", "x-a: " + "a" * 1_000_000))
+        taken = 0
+        while taken < len(sent) and not client.statistics[Ending.HTTP_REFUSED]:
+            await client.stream.send_all(sent[taken : taken + 1000])
+            taken += 1000
+            await wait_all_tasks_blocked()
+        assert taken <= 16 * 1024 + 1000
+        assert (await read_all(client.stream)).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_an_upgrade_is_accepted() -> None:
@@ -302,6 +326,8 @@ async def test_our_subprotocol_is_echoed_if_it_is_offered(offer: str, echoed: bo
         (UPGRADE.replace(KEY, b"!" * 24), 400),
         (UPGRADE.replace(b"version: 13", b"version: 8"), 426),
         (UPGRADE.replace(b"sec-websocket-version: 13\r\n", b""), 426),
+        (UPGRADE + b"content-length: 1\r\n", 400),
+        (UPGRADE + b"transfer-encoding: chunked\r\n", 400),
     ],
 )
 async def test_a_bad_upgrade_is_refused(request_bytes: bytes, status: int) -> None:

@@ -15,12 +15,13 @@ import trio
 import trio.testing
 
 from tests.transports.support import ROUTES, echo, make_authority, read_all, serving, take
+from tests.transports.talking import get
 from trio_relay.limits import Limits
 from trio_relay.transports.admission import Admission, Ending, TransportStatistics
 from trio_relay.transports.connection import Connection
 from trio_relay.transports.dial import dial_websocket
 from trio_relay.transports.http import HttpServer, serve_http
-from trio_relay.transports.routes import Request, Route, RouteTable
+from trio_relay.transports.routes import Request, Response, Route, RouteTable
 from trio_relay.wire.addresses import parse_listen
 
 LIMITS = Limits(close_timeout=0.5)
@@ -120,17 +121,32 @@ async def test_responses_do_not_wait_for_more_to_send() -> None:
     assert seen == [1]
 
 
-async def test_a_large_rejected_body_does_not_cost_the_client_its_answer() -> None:
-    async with serving(limits=LIMITS) as served:
-        head = b"POST /hello HTTP/1.1\r\nhost: h\r\ncontent-length: 3000000\r\n\r\n"
-        async with await connect(served.bound[0]) as stream, trio.open_nursery() as nursery:
+@pytest.mark.parametrize(
+    ("path", "status", "secure"), [("/hello", 200, False), ("/small", 413, False), ("/small", 413, True)]
+)
+async def test_a_body_that_nobody_takes_does_not_cost_the_client_its_answer(
+    path: str, status: int, secure: bool
+) -> None:
+    async def small(request: Request) -> Response:
+        return Response(200, await request.body.read(10))
+
+    authority = make_authority("localhost")
+    routes = [*ROUTES, Route("/small", respond=small)]
+    async with serving(routes, limits=LIMITS, tls=authority.server if secure else None) as served:
+        plain = await connect(served.bound[0])
+        stream: trio.abc.Stream = plain
+        if secure:
+            stream = trio.SSLStream(plain, authority.client, server_hostname="localhost", https_compatible=True)
+        async with stream, trio.open_nursery() as nursery:
 
             async def send() -> None:
-                await stream.send_all(head + bytes(3_000_000))
-                await stream.send_eof()
+                await stream.send_all(get(path, "content-length: 3000000", method="POST") + bytes(3_000_000))
 
             nursery.start_soon(send)
-            assert (await read_all(stream)).startswith(b"HTTP/1.1 413 ")
+            head = (await read_all(stream)).lower()
+        assert head.startswith(b"http/1.1 %d " % status)
+        assert b"\r\nconnection: close\r\n" in head
+        await wait_until_open(served.admission, 0)
 
 
 async def test_one_too_many_connections_are_closed_and_counted() -> None:
@@ -310,3 +326,18 @@ async def test_a_connection_is_closed_politely_when_its_handler_returns() -> Non
         assert await take(connection) == []
         assert connection.close_code == 1000
         await connection.aclose()
+
+
+@pytest.mark.parametrize(("raw", "text"), [(False, "gr\u00fc\u00df"), (True, "gr\u00fc\u00df".encode())])
+async def test_a_route_may_take_text_as_bytes(raw: bool, text: str | bytes) -> None:
+    seen: list[str | bytes] = []
+
+    async def note(connection: Connection, request: Request | None) -> None:
+        seen.extend(await take(connection))
+
+    async with serving([Route("/", upgrade=note, raw=raw)]) as served:
+        connection = await dial_websocket(served.url, limits=LIMITS)
+        await connection.send(["gr\u00fc\u00df".encode()], text=True)
+        assert await take(connection) == []
+        await connection.aclose()
+    assert seen == [text]

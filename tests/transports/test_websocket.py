@@ -563,7 +563,12 @@ async def test_each_piece_a_message(kind: str) -> None:
 @KINDS
 async def test_a_ping_is_heard(kind: str) -> None:
     async with connected(kind) as (client, server), trio.open_nursery() as nursery:
-        nursery.start_soon(client.receive)  # answers
+
+        async def answer() -> None:
+            while True:
+                await client.receive()
+
+        nursery.start_soon(answer)
         await server.send([b"shake hands"])
         server.heard = False
         server.ping_soon()
@@ -571,7 +576,6 @@ async def test_a_ping_is_heard(kind: str) -> None:
             assert server.control_pending
             await server.flush()
         assert not server.control_pending
-        nursery.start_soon(client.receive)
         with trio.fail_after(5):
             while not server.heard:
                 with trio.move_on_after(0.01):

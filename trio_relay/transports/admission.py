@@ -34,6 +34,8 @@ class Ending(enum.StrEnum):
     HTTP_REFUSED = "http_refused"
     """Not HTTP/1.1, or too large."""
     UPGRADE_REFUSED = "upgrade_refused"
+    RESPONDER_FAILED = "responder_failed"
+    """An exception in what a route answers requests with, or guards upgrades with; a connection may go on."""
     PROTOCOL_ERROR = "protocol_error"
     BROKEN = "broken"
     CLOSED = "closed"

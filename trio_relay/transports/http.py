@@ -138,6 +138,7 @@ class HttpServer:
             offered_subprotocol=upgrade.offered_subprotocol,
             received=upgrade.received,
             max_message=upgrade.max_message,
+            raw=upgrade.raw,
         )
         self._admission.upgraded(ticket, connection)
         return connection, upgrade.handler(connection, upgrade.request)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, Self, TypeAlias
+
+import trio
 
 from .connection import Connection
 
 __all__ = [
+    "NO_BODY",
+    "Body",
+    "BodyIncomplete",
+    "BodyTooLarge",
+    "Guard",
     "Handler",
     "Headers",
     "Request",
@@ -36,9 +43,101 @@ def header_tokens(headers: Headers, name: bytes) -> list[str]:
     return [stripped for member in members if (stripped := member.strip())]
 
 
+class BodyTooLarge(Exception):
+    """A request body has more bytes than the responder takes; one that lets this pass has 413 sent for it.
+
+    Attributes:
+        most: bytes that it takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"expected a body of at most {most} bytes")
+        self.most: Final = most
+
+
+class BodyIncomplete(Exception):
+    """The rest of a request body will not come: the client was too slow, went away, or broke the rules of HTTP.
+
+    A responder lets this pass, as it is or in a group: the client is then told what it did wrong, and nothing is
+    logged."""
+
+
+PieceSource: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Gives the next bytes of a body, and none at its end."""
+
+
+class Body:
+    """The body of one request, read as it comes, by one task and within the call of the responder.
+
+    Async iteration gives its pieces; neither it nor `read` gives a byte twice. A client that waits for ``100
+    Continue`` is sent it at the first read. What is never read is not kept: see `Route.respond`.
+
+    Attributes:
+        length: the bytes that were announced; None: they were not (chunked).
+    """
+
+    __slots__ = ("_given", "_source", "length")
+
+    def __init__(self, length: int | None = 0, source: PieceSource | None = None) -> None:
+        self.length: Final = length
+        self._source = source
+        self._given = 0
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """A body that is all there, for requests that came over no network."""
+        pieces = iter([data, b""])
+
+        async def source() -> bytes:
+            return next(pieces)
+
+        return cls(len(data), source)
+
+    async def read(self, most: int) -> bytes:
+        """The rest of the body; nothing of a longer one is kept.
+
+        Raises:
+            BodyTooLarge: more than `most` bytes were announced, or came.
+            BodyIncomplete: the rest will not come; iteration raises it, too.
+            trio.ClosedResourceError: the request was answered already; iteration raises it, too.
+        """
+        if self.length is not None and self.length - self._given > most:
+            raise BodyTooLarge(most)
+        data = bytearray()
+        async for piece in self:
+            if len(data) + len(piece) > most:
+                raise BodyTooLarge(most)
+            data += piece
+        return bytes(data)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = b"" if self._source is None else await self._source()
+        if not piece:
+            self._source = None
+            raise StopAsyncIteration
+        self._given += len(piece)
+        return piece
+
+    def end(self) -> None:
+        """The request was answered: the rest can not be read any more. For servers."""
+        if self._source is not None:
+            self._source = _read_too_late
+
+
+async def _read_too_late() -> bytes:
+    raise trio.ClosedResourceError("this request was answered: its body can not be read any more")
+
+
+NO_BODY: Final = Body()
+"""Has nothing that could change, so one is enough for all requests."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The head of one HTTP request.
+    """The head of one HTTP request, and the way to its body.
 
     Attributes:
         method: as sent, for example ``"GET"``.
@@ -50,6 +149,7 @@ class Request:
         local: ours.
         secure: whether it came over TLS.
         since: when its time began, Trio's clock: when the connection was accepted, or the last response was sent.
+        body: what follows the head; an upgrade has none.
     """
 
     method: str
@@ -61,6 +161,7 @@ class Request:
     local: str = ""
     secure: bool = False
     since: float = 0.0
+    body: Body = field(default=NO_BODY, repr=False, compare=False)
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header, several joined by commas; None when it is absent."""
@@ -69,7 +170,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response; the server adds Date, Content-Length and, at the end of a connection, Connection."""
+    """A whole response; the server adds Date, Content-Length and, at the end of a connection, Connection.
+
+    The statuses 204 and 304 are sent without a body and a Content-Length (RFC 9110 section 8.6).
+    """
 
     status: int
     body: bytes = b""
@@ -87,6 +191,8 @@ class Response:
 
 
 Responder: TypeAlias = Callable[[Request], Awaitable[Response]]
+Guard: TypeAlias = Callable[[Request], Awaitable[Response | None]]
+"""Asked before an upgrade is accepted; a response refuses it."""
 Handler: TypeAlias = Callable[[Connection, "Request | None"], Awaitable[None]]
 """Runs for one accepted connection, inside that connection's own task; it is closed when this returns.
 
@@ -100,10 +206,20 @@ class Route:
     Attributes:
         prefix: ``/``, or whole path segments without a slash at the end: ``/blob`` is for ``/blob`` and
             ``/blob/x``, not for ``/blobs``.
-        respond: answers requests of every method, OPTIONS included; bodies of requests are not passed on.
+        respond: answers requests of every method, OPTIONS included. An exception that it raises is logged and
+            answered with 500. What it leaves unread of a body is received and thrown away before its answer is sent,
+            `Limits.read_size` bytes at most; where there is more, or where the rest does not come in time, the answer
+            is the last one of the connection. It is not received at all if the client waits for ``100 Continue``.
         upgrade: takes WebSocket connections.
-        subtree: for the prefix ``/`` alone: whether it owns every path instead of ``/`` only.
+        subtree: for the prefix ``/`` alone: whether it owns every path that no other route owns, instead of ``/``
+            only.
         max_message: bytes in one received WebSocket message; None: `Limits.websocket_message`.
+        guard: decides on each upgrade that is well formed before it is answered. A response that it returns is
+            sent instead of 101, and ends the connection. The decision has to be there before
+            `Limits.handshake_timeout` is over, counted from `Request.since` (else 503). An exception refuses, too,
+            like one of `respond`. Where there are no requests (memory transport), nothing is served behind a guard.
+        raw: whether text messages are given to `upgrade` as bytes that nobody checked to be UTF-8; only of
+            WebSockets.
 
     Raises:
         ValueError: the prefix is not of that form, or nothing is served.
@@ -114,6 +230,8 @@ class Route:
     upgrade: Handler | None = None
     subtree: bool = field(default=False, kw_only=True)
     max_message: int | None = field(default=None, kw_only=True)
+    guard: Guard | None = field(default=None, kw_only=True)
+    raw: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.prefix.startswith("/") or (self.prefix != "/" and self.prefix.endswith("/")):
@@ -129,19 +247,23 @@ class Route:
 
 
 class RouteTable:
-    """Routes by prefix; the longest one that covers a path wins.
+    """Routes by prefix; the longest one that covers a path wins, and ``/`` alone comes before its subtree.
+
+    Nobody else is asked: a path whose owner takes no upgrades takes none, and neither does a route that answers no
+    requests leave them to another.
 
     Raises:
-        ValueError: two routes have the same prefix.
+        ValueError: two routes own the same paths.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        owners: dict[str, Route] = {}
+        owners: dict[tuple[str, bool], Route] = {}
         for route in routes:
-            if route.prefix in owners:
+            owned = route.prefix, route.prefix == "/" and route.subtree
+            if owned in owners:
                 raise ValueError(f"two routes own the path {route.prefix}")
-            owners[route.prefix] = route
-        self._routes = sorted(owners.values(), key=lambda route: len(route.prefix), reverse=True)
+            owners[owned] = route
+        self._routes = [owners[owned] for owned in sorted(owners, key=lambda owned: (-len(owned[0]), owned[1]))]
 
     def find(self, path: str) -> Route | None:
         """The route that owns `path`."""
