@@ -1,4 +1,4 @@
-"""The names of all counters that `Node.statistics` can show, read from the code."""
+"""The names of all counters that a node, and a relay server, can show, read from the code."""
 
 from __future__ import annotations
 
@@ -17,14 +17,36 @@ TRANSPORT: Final = "transport_"
 
 @cache
 def counted() -> frozenset[str]:
-    """Literal keys of every mapping named ``counts``; a part that is computed is a reason's name, see `expand`."""
+    """Those of a node; a part that is computed is a reason's name, see `expand`."""
     found = {f"{TRANSPORT}{name}" for name in ("accepted", "upgraded", "requests", *(e.value for e in Ending))}
     for path in PACKAGE.rglob("*.py"):
-        if "testing" not in path.parts and not path.name.startswith("memory"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("counts"):
-                    found.update(_keys(node.slice))
+        if not {"testing", "wsrelay"} & set(path.parts) and not path.name.startswith("memory"):
+            found.update(_literal_keys(path))
     return frozenset(found)
+
+
+@cache
+def counted_by_relay() -> frozenset[str]:
+    """Those of a relay server."""
+    files = [path for path in PACKAGE.joinpath("wsrelay").glob("*.py") if not path.name.startswith("client")]
+    names = {name for path in files for name in _literal_keys(path)}
+    refusals = {name for path in files for name in _refusals(path)}
+    return frozenset(names | refusals)
+
+
+def _literal_keys(path: Path) -> Iterator[str]:
+    """Literal keys of every mapping named ``counts``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("counts"):
+            yield from _keys(node.slice)
+
+
+def _refusals(path: Path) -> Iterator[str]:
+    """The counters in ``_Refused(ending, counter)`` and ``_undelivered(sender, to, counter, reason)``."""
+    places = {"_Refused": 1, "self._undelivered": 2}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None:
+            yield from _keys(node.args[place])
 
 
 def _keys(key: ast.expr) -> Iterator[str]:
