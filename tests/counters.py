@@ -28,7 +28,7 @@ def counted() -> frozenset[str]:
 @cache
 def counted_by_relay() -> frozenset[str]:
     """Those of a relay server."""
-    files = [path for path in PACKAGE.joinpath("wsrelay").glob("*.py") if not path.name.startswith("client")]
+    files = [path for path in PACKAGE.joinpath("wsrelay").glob("*.py")]
     names = {name for path in files for name in _literal_keys(path)}
     refusals = {name for path in files for name in _refusals(path)}
     return frozenset(names | refusals)

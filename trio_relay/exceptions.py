@@ -66,7 +66,15 @@ class RemoteProtocolError(ProtocolError):
 
 
 class HandshakeError(RelayError):
-    """A link was not established: refused, timed out, or the other side did not prove its id."""
+    """A link was not established: refused, timed out, or the other side did not prove its id.
+
+    Attributes:
+        status: the HTTP status that answered the request for a WebSocket, where that was the reason; else None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status: Final = status
 
 
 class DeliveryError(RelayError):

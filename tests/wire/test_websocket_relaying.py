@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.websocket_peer import CLOSE, CONTINUATION, FIN, PING, TEXT, codec, each_role, frame, other, pieces_of
+from tests.wire.websocket_peer import (
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    TEXT,
+    codec,
+    each_role,
+    frame,
+    other,
+    pieces_of,
+    to,
+)
 from trio_relay.exceptions import LocalProtocolError
 from trio_relay.wire.websocket import Role, WebSocketCodec
 
@@ -59,9 +72,19 @@ def test_one_ping_is_due_however_often_it_is_asked_for(role: Role) -> None:
     assert not sender.has_output
     sender.ping_soon()
     sender.ping_soon()
-    assert sender.has_output
     assert sender.data_to_send() == frame(FIN | PING, masked=role is Role.CLIENT)
+    assert sender.data_to_send() == b""
+
+
+@each_role
+def test_a_pong_that_nobody_asked_for(role: Role) -> None:
+    sender = codec(role)
+    sender.pong_soon()
+    assert sender.data_to_send() == frame(FIN | PONG, masked=role is Role.CLIENT)
     assert not sender.has_output
+    sender.receive_data(to(role, FIN | PING, b"asked"))
+    sender.pong_soon()
+    assert sender.data_to_send() == frame(FIN | PONG, b"asked", masked=role is Role.CLIENT)
 
 
 @each_role

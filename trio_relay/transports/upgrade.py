@@ -86,7 +86,7 @@ def check_accepted(status: int, headers: Headers, key: bytes, *, subprotocol: bo
         HandshakeError: it did not switch protocols, or not as it was asked to; redirects are not followed.
     """
     if status != 101:
-        raise HandshakeError(f"expected 101 switching protocols, not {status}")
+        raise HandshakeError(f"expected 101 switching protocols, not {status}", status)
     if not (_has_token(headers, b"upgrade", "websocket") and _has_token(headers, b"connection", "upgrade")):
         raise HandshakeError("expected an upgrade to websocket in the answer")
     if header_value(headers, b"sec-websocket-accept") != _accept_token(base64.b64encode(key)):

@@ -203,9 +203,16 @@ class WebSocketConnection:
         direct.leftover, self._only_control_left = None, False
         return self._write(direct, frames)
 
-    def ping_soon(self) -> None:
-        """Sends a ping at once, or before the next message; `control_pending` tells whether it waits for `flush`."""
-        self._codec.ping_soon()
+    def ping_soon(self, *, unasked_pong: bool = False) -> None:
+        """Sends a ping at once, or before the next message; `control_pending` tells whether it waits for `flush`.
+
+        Args:
+            unasked_pong: a pong instead, which is a sign of life and wants no answer (RFC 6455 section 5.5.3).
+        """
+        if unasked_pong:
+            self._codec.pong_soon()
+        else:
+            self._codec.ping_soon()
         if self._socket is not None and not self._closed and not self._broken:
             self._reply_now(self._socket)
 

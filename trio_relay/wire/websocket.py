@@ -324,6 +324,11 @@ class WebSocketCodec:
         """An empty ping is due in `data_to_send`, once however often this is called."""
         self._pinging = True
 
+    def pong_soon(self) -> None:
+        """A pong that no ping asked for is due, as a sign of life (RFC 6455 section 5.5.3)."""
+        if self._ping is None:
+            self._ping = b""
+
     def send_ping(self, payload: bytes = b"") -> bytes:
         """A ping frame.
 

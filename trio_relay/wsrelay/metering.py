@@ -88,6 +88,18 @@ class Account:
             history[index - self._index] = Window(bytes_in, bytes_out, self._start(index))
         return KeyTraffic(self.connections, Window(*self._running(), self._start(self._index)), tuple(history))
 
+    def running(self, now: float) -> int:
+        """Bytes both ways in the window that is running; changes nothing, so that looking at all keys is cheap."""
+        if now >= self._end:
+            return 0
+        return self.total_in + self.total_out - self._counted_in - self._counted_out
+
+    def current(self, now: float) -> KeyTraffic:
+        """What is known of the key, without the past."""
+        if now >= self._end:
+            self._roll(now)
+        return KeyTraffic(self.connections, Window(*self._running(), self._start(self._index)), ())
+
     def touch(self, now: float) -> None:
         """The key was seen, with or without traffic."""
         if now >= self._end:
@@ -221,6 +233,14 @@ class TrafficMeter:
         """Every listed key, in the order in which they came."""
         self._forget(now, len(self._due))
         return {key: account.traffic(now) for key, account in self._accounts.items()}
+
+    def busiest(self, most: int, now: float) -> dict[str, KeyTraffic]:
+        """Up to `most` keys with traffic in the window that is running, the one with most bytes first.
+
+        Without the history; a look at every listed key, about 0.2 us each.
+        """
+        busy = ((size, key) for key, account in self._accounts.items() if (size := account.running(now)))
+        return {key: self._accounts[key].current(now) for _, key in heapq.nlargest(most, busy)}
 
     def _look_again(self, key: str, account: Account, now: float) -> None:
         if not account.queued:

@@ -1,0 +1,289 @@
+"""What waits for one client that does not read as fast as it is written to.
+
+Rules of this file:
+
+1. Messages are written at once, as far as the socket takes them. What it does not take waits here; a writer task exists
+   only while something waits, and while it runs nobody else writes.
+2. Messages that wait are bounded; what happens to those beyond is the policy of `RelayConfig.slow_consumer`. Under
+   ``pause`` a sender asks `high` before each batch, so one batch at most is above the bound.
+3. Presence and error frames overtake messages and have a bound of their own. A client that lets so many of them wait
+   is disconnected.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..transports.websocket import WebSocketConnection
+
+if TYPE_CHECKING:
+    from .config import SlowConsumer
+
+__all__ = ["Outbox", "QueueRules"]
+
+_WRITE_SIZE: Final = 64 * 1024
+"""Messages are written together up to about this many bytes."""
+_CONTROL_FRAMES: Final = 1024
+"""Presence and error frames that may wait: of 1,024 watched peers, one each."""
+
+
+@dataclass(slots=True)
+class QueueRules:
+    """What all outboxes of a relay have in common; the first three may be changed, for all of them at once.
+
+    Attributes:
+        start_soon: starts a writer task.
+        overflow: called, once, with the outbox whose client is to be disconnected.
+        counts: where drops are counted.
+    """
+
+    policy: SlowConsumer
+    most_bytes: int
+    most_messages: int
+    start_soon: Callable[[Callable[[], Awaitable[None]]], None]
+    overflow: Callable[[Outbox], None]
+    counts: Counter[str]
+
+
+class Outbox:
+    """Writes to one connection.
+
+    Attributes:
+        closed: nothing more is taken.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_control",
+        "_drained",
+        "_in_hand",
+        "_in_hand_messages",
+        "_messages",
+        "_overflowed",
+        "_room",
+        "_rules",
+        "_size",
+        "_writing",
+        "closed",
+    )
+
+    def __init__(self, connection: WebSocketConnection, rules: QueueRules) -> None:
+        self._connection: Final = connection
+        self._rules: Final = rules
+        # Of most clients nothing ever waits.
+        self._messages: deque[bytes] | None = None
+        self._control: deque[bytes] | None = None
+        self._size = 0
+        self._in_hand = self._in_hand_messages = 0
+        self._writing = False
+        self._overflowed = False
+        self._room: trio.Event | None = None
+        self._drained: trio.Event | None = None
+        self.closed = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait, those included that were given to the connection and have not been written."""
+        return self._size + self._in_hand
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait."""
+        return len(self._messages) if self._messages is not None else 0
+
+    @property
+    def high(self) -> bool:
+        """Whether a sender should wait, under the policy ``pause``."""
+        return self._writing and (
+            self._size + self._in_hand >= self._rules.most_bytes
+            or (self._messages is not None and len(self._messages) >= self._rules.most_messages)
+        )
+
+    # Sending
+
+    def send(self, payloads: Sequence[bytes], size: int) -> int:
+        """Sends text messages of `size` bytes together, now or in their turn; returns how many were not dropped."""
+        if self.closed:
+            self._rules.counts["client_closing"] += len(payloads)
+            return 0
+        if self._writing or not self._connection.direct:
+            return self._enqueue(payloads, size)
+        try:
+            if not self._connection.send_nowait(payloads, text=True, each=True):
+                self._in_hand, self._in_hand_messages = size, len(payloads)
+                self._start_writer()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._rules.counts["client_broken"] += len(payloads)
+            self.abort()
+            return 0
+        return len(payloads)
+
+    def send_control(self, frames: Sequence[bytes]) -> None:
+        """Sends presence and error frames, before all messages that wait."""
+        if self.closed:
+            return
+        if not self._writing and self._connection.direct:
+            self.send(frames, sum(map(len, frames)))
+            return
+        if self._control is None:
+            self._control = deque()
+        if len(self._control) + len(frames) > _CONTROL_FRAMES:
+            self._rules.counts["control_full"] += len(frames)
+            self._overflow()
+            return
+        self._control.extend(frames)
+        self._start_writer()
+
+    def ping(self) -> None:
+        """Sends a ping, now or before the next message."""
+        if not self.closed:
+            self._connection.ping_soon()
+            self.answer_control()
+
+    def answer_control(self) -> None:
+        """Sees to it that a reply to a control frame is written."""
+        if self._connection.control_pending and not self.closed:
+            self._start_writer()
+
+    def _enqueue(self, payloads: Sequence[bytes], size: int) -> int:
+        if self._messages is None:
+            self._messages = deque()
+        if self._rules.policy != "pause":
+            fitting = self._make_room(payloads)
+            if len(fitting) != len(payloads):
+                payloads, size = fitting, sum(map(len, fitting))
+        self._messages.extend(payloads)
+        self._size += size
+        if self._messages:
+            self._start_writer()
+        return len(payloads)
+
+    def _make_room(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
+        """Those of the messages that may wait, under the policies that drop."""
+        rules, queue = self._rules, self._messages
+        assert queue is not None
+        most_bytes, most_messages = rules.most_bytes - self._in_hand, rules.most_messages
+        if rules.policy == "drop-oldest":
+            wanted = deque(payloads)
+            size = sum(map(len, wanted))
+            while queue and (self._size + size > most_bytes or len(queue) + len(wanted) > most_messages):
+                self._size -= len(queue.popleft())
+                rules.counts["slow_consumer_dropped"] += 1
+            while wanted and (size > most_bytes or len(wanted) > most_messages):
+                size -= len(wanted.popleft())
+                rules.counts["slow_consumer_dropped"] += 1
+            return list(wanted)
+        size, number = self._size, len(queue)
+        fitting = []
+        for payload in payloads:
+            if size + len(payload) > most_bytes or number >= most_messages:
+                break
+            fitting.append(payload)
+            size += len(payload)
+            number += 1
+        if len(fitting) < len(payloads):
+            rules.counts["slow_consumer_dropped"] += len(payloads) - len(fitting)
+            if rules.policy == "disconnect":
+                self._overflow()
+        return fitting
+
+    def _overflow(self) -> None:
+        if not self._overflowed:
+            self._overflowed = True
+            self._rules.overflow(self)
+
+    # Writing
+
+    def _start_writer(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._rules.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """The writer task: flushes what a direct write left, then what waits, then ends."""
+        connection = self._connection
+        try:
+            await connection.flush()
+            self._in_hand = self._in_hand_messages = 0
+            self._give_room()
+            while batch := self._next_batch():
+                await connection.send(batch, text=True, each=True)
+                self._in_hand = self._in_hand_messages = 0
+                self._give_room()
+            self._writing = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass
+        finally:
+            if self._writing:
+                # Broken, or cancelled half way: what the client got may end in the middle of a message.
+                self._writing = False
+                self.abort()
+            self._give_room()
+            if self._drained is not None:
+                self._drained.set()
+                self._drained = None
+
+    def _next_batch(self) -> list[bytes]:
+        """Control frames, or messages that are written together; they leave the accounts of what waits."""
+        if self._control:
+            batch = list(self._control)
+            self._control.clear()
+            return batch
+        batch, size = [], 0
+        queue = self._messages
+        while queue and size < _WRITE_SIZE:
+            payload = queue.popleft()
+            batch.append(payload)
+            size += len(payload)
+        self._size -= size
+        self._in_hand, self._in_hand_messages = size, len(batch)
+        return batch
+
+    def _give_room(self) -> None:
+        if self._room is not None and not self._above_half:
+            self._room.set()
+            self._room = None
+
+    @property
+    def _above_half(self) -> bool:
+        rules = self._rules
+        return self._writing and (2 * self.size > rules.most_bytes or 2 * self.waiting > rules.most_messages)
+
+    async def wait_room(self) -> None:
+        """Returns when the queue is half empty, or the client is gone; at once if it is not `high`."""
+        if self.high:
+            while self._above_half and not self.closed:
+                if self._room is None:
+                    self._room = trio.Event()
+                await self._room.wait()
+
+    # Closing
+
+    async def drain(self) -> None:
+        """Takes nothing more; returns when all that waits is written, or the client is gone."""
+        self.close()
+        while self._writing:
+            if self._drained is None:
+                self._drained = trio.Event()
+            await self._drained.wait()
+
+    def close(self) -> None:
+        """Takes nothing more; what waits is still written."""
+        self.closed = True
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    def abort(self) -> None:
+        """Closes the connection at once; messages that waited are counted."""
+        self.close()
+        if lost := self.waiting + self._in_hand_messages:
+            self._rules.counts["client_broken"] += lost
+        self._messages = self._control = None
+        self._size = self._in_hand = self._in_hand_messages = 0
+        self._connection.abort()

@@ -1,0 +1,334 @@
+"""The running relay server: its peers from the first byte to the last, and what the application can do with it.
+
+Rules of this file:
+
+1. A peer is registered by its own task, which is the one that reads from it, and which sees its end.
+2. Whoever ends a connection for another reason says so with `_end`: from then on the peer has left, and a task of its
+   own says goodbye.
+3. `aclose` lets clients go politely; cancelling the server ends everything at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+import trio
+
+from ..exceptions import PayloadTooLarge, RemoteProtocolError
+from ..transports.admission import Admission
+from ..transports.connection import Connection
+from ..transports.routes import Request
+from ..transports.websocket import WebSocketConnection
+from ..wire.json import JSONValue, encode
+from .accepting import Entrance
+from .blob_pages import blob_statistics
+from .blobs import Blobs
+from .client_address import rate_name
+from .config import RelayConfig
+from .heartbeat import Heartbeat
+from .hooks import HookFailed, call_hook
+from .keys import is_valid
+from .messages import encode_error
+from .outbox import Outbox, QueueRules
+from .peer import HOOK_FAILED, KEY_REVOKED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
+from .registry import PeerRegistry, Registry
+from .router import Router
+from .statistics import RelayStatistics, with_unix_times
+from .watching import Watching
+
+__all__ = ["RelayCore"]
+
+_log: Final = logging.getLogger("trio_relay.wsrelay")
+_SHUTTING_DOWN: Final = encode_error("SHUTTING_DOWN", "Server is shutting down")
+
+
+class RelayCore:
+    """Everything but HTTP pages.
+
+    Args:
+        start_soon: starts a task that lives as long as the relay.
+        admission: of the listener; None: the relay is mounted in another server.
+
+    Attributes:
+        registry: who is connected.
+        blobs: the blob store; None: there is none.
+        counts: refusals, drops and failures by name.
+    """
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        start_soon: Callable[[Callable[[], Awaitable[None]]], None],
+        blobs: Blobs | None,
+        admission: Admission | None = None,
+    ) -> None:
+        self.config = config
+        self.blobs: Final = blobs
+        self.counts: Final[Counter[str]] = Counter()
+        self.start_time: Final = time.time()
+        self._began: Final = trio.current_time()
+        self._start_soon: Final = start_soon
+        self._admission: Final = admission
+        self._registry: Final = Registry()
+        self.registry: Final = PeerRegistry(self._registry)
+        self.watching: Final = Watching(config, self._registry, self.counts)
+        self.heartbeat: Final = Heartbeat(config, self.counts)
+        self.entrance: Final = Entrance(config, self._registry, self.counts)
+        self._router: Final = Router(config, self._registry, self.watching, self.counts, self._end_slow)
+        self._by_key: Final[dict[str, dict[LivePeer, None]]] = {}
+        self._by_outbox: Final[dict[Outbox, LivePeer]] = {}
+        self._rules: Final = self._queue_rules()
+        self._draining = False
+        self._over = False
+        self._connected = 0
+        self._all_gone: trio.Event | None = None
+
+    def configure(self, config: RelayConfig) -> None:
+        """Goes by these rules from now on, for connected peers too; where it listens, and its stores, stay."""
+        self.config = config
+        for part in (self.watching, self.heartbeat, self.entrance, self._router):
+            part.configure(config)
+        rules = self._rules
+        rules.policy = config.slow_consumer
+        rules.most_bytes, rules.most_messages = config.queue_bytes, config.queue_messages
+        for peer in self._registry.peers.values():
+            peer.window.most, peer.window.window = config.rate_limit_max_messages, config.rate_limit_window
+
+    def _queue_rules(self) -> QueueRules:
+        config = self.config
+        return QueueRules(
+            policy=config.slow_consumer,
+            most_bytes=config.queue_bytes,
+            most_messages=config.queue_messages,
+            start_soon=self._start_soon,
+            overflow=self._overflow,
+            counts=self.counts,
+        )
+
+    # One connection, in its own task
+
+    async def accept(self, connection: Connection, request: Request | None) -> None:
+        """Serves one client; a `Handler`."""
+        if request is None or not isinstance(connection, WebSocketConnection):
+            raise TypeError("expected a WebSocket that came with a request")
+        ip = self.entrance.client_ip(request)
+        crowd = rate_name(ip)
+        if self._over:
+            connection.abort()
+        elif self._draining:
+            await self.entrance.refuse(connection, SHUTDOWN)
+        elif not self.entrance.connections.take(crowd):
+            await self.entrance.refuse_crowd(connection)
+        else:
+            self._connected += 1
+            try:
+                peer = await self.entrance.admit(connection, request, ip, self._rules)
+                del request  # here an idle connection waits
+                if peer is not None and not self._over:
+                    await self._serve(peer)
+            finally:
+                self.entrance.connections.release(crowd)
+                self._connected -= 1
+                if self._all_gone is not None and not self._connected:
+                    self._all_gone.set()
+
+    async def _serve(self, peer: LivePeer) -> None:
+        """From the registration of a peer to its end."""
+        connection, take = peer.connection, self._router.take
+        self._join(peer)
+        try:
+            await self._tell_hook("on_peer_connect", peer)
+            while messages := await connection.receive():
+                await take(peer, messages)  # type: ignore[arg-type]  # a raw route yields bytes alone
+                if not connection.direct:
+                    peer.outbox.answer_control()
+        except HookFailed:
+            self._end(peer, HOOK_FAILED)
+        except RemoteProtocolError as violation:
+            self.counts["protocol_error"] += 1
+            self._end(peer, Ending(violation.close_code, str(violation)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._leave(peer)
+            with trio.CancelScope(shield=True):
+                await self._see_off(peer)
+
+    async def _tell_hook(self, name: str, peer: LivePeer) -> None:
+        hook: Callable[..., object] | None = getattr(self.config.hooks, name)
+        if hook is not None:
+            peer.paused = True
+            try:
+                await call_hook(name, self.counts, self.config.hook_timeout, hook, peer, self.registry)
+            finally:
+                peer.paused = False
+
+    async def _see_off(self, peer: LivePeer) -> None:
+        """The last that is done for a peer; bounded by the hook's timeout and two close timeouts."""
+        with contextlib.suppress(HookFailed):  # there is nothing left that it could cost
+            await self._tell_hook("on_peer_disconnect", peer)
+        if peer.goodbye is not None:
+            await peer.goodbye.wait()
+        else:
+            peer.outbox.abort()
+
+    # Coming and going
+
+    def _join(self, peer: LivePeer) -> None:
+        if self._admission is not None:
+            self._admission.proven(peer.connection)
+        replaced = self._registry.peers.get(peer.address)
+        if replaced is not None:
+            self.counts["replaced"] += 1
+            self._end(replaced, REPLACED, vacates=False)
+        self._registry.add(peer)
+        peer.registered = True
+        self._by_outbox[peer.outbox] = peer
+        self.heartbeat.add(peer)
+        if peer.key is not None:
+            peer.account = self.entrance.meter.add_connection(peer.key, trio.current_time())
+            self._by_key.setdefault(peer.key, {})[peer] = None
+        self.watching.announce(peer.address, True)
+
+    def _leave(self, peer: LivePeer, *, vacates: bool = True) -> None:
+        """The peer can not be reached any more; once."""
+        if not peer.registered:
+            return
+        peer.registered = False
+        self.heartbeat.remove(peer)
+        self._by_outbox.pop(peer.outbox, None)
+        if peer.key is not None:
+            self.entrance.meter.remove_connection(peer.key, trio.current_time())
+            others = self._by_key[peer.key]
+            del others[peer]
+            if not others:
+                del self._by_key[peer.key]
+        if self._registry.remove(peer) and vacates:
+            self.watching.announce(peer.address, False)
+
+    def _end(self, peer: LivePeer, ending: Ending, *, vacates: bool = True) -> None:
+        """Ends a peer's connection: at once for everybody else, politely for itself."""
+        if peer.ending is None:
+            peer.ending = ending
+            peer.goodbye = trio.Event()
+            self._leave(peer, vacates=vacates)
+            if self._over:
+                peer.outbox.abort()
+                peer.goodbye.set()
+            else:
+                self._start_soon(partial(self._say_goodbye, peer, ending, peer.goodbye))
+
+    async def _say_goodbye(self, peer: LivePeer, ending: Ending, done: trio.Event) -> None:
+        """Sends what waits, the reason, and the close frame; bounded by two close timeouts."""
+        try:
+            if ending.frame is not None:
+                peer.outbox.send_control([ending.frame])
+            with trio.move_on_after(self.config.limits.close_timeout):
+                await peer.outbox.drain()
+            await peer.connection.aclose(ending.code, ending.reason)
+        finally:
+            peer.outbox.abort()
+            done.set()
+
+    def _end_slow(self, peer: LivePeer) -> None:
+        if peer.ending is None:
+            self.counts["slow_consumer_disconnected"] += 1
+            self._end(peer, TOO_SLOW)
+
+    def _overflow(self, outbox: Outbox) -> None:
+        peer = self._by_outbox.get(outbox)
+        if peer is not None:
+            self._end_slow(peer)
+
+    async def check_keys(self) -> None:
+        """Validates the keys of connected peers again, and ends the connections of those that are not good any more."""
+        if self.config.key_store is False:
+            return
+        for key in list(self._by_key):
+            try:
+                with trio.fail_after(self.config.verify_timeout):
+                    good = await is_valid(self.config.keys, key)
+            except Exception as error:
+                # Whoever is in stays in while nobody can say.
+                self.counts["key_store_failed"] += 1
+                _log.error("the key store failed", exc_info=error)
+                return
+            if not good:
+                for peer in list(self._by_key.get(key, ())):
+                    self.counts["key_revoked"] += 1
+                    self._end(peer, KEY_REVOKED)
+
+    # For the application
+
+    async def send(self, address: str, message: JSONValue) -> bool:
+        """Sends a JSON value to a peer, as a text frame; waits for room as a peer would.
+
+        Returns:
+            Whether the peer was connected and has not been too slow.
+
+        Raises:
+            LocalProtocolError: the value has no JSON form.
+            PayloadTooLarge: it exceeds `RelayConfig.max_message`.
+        """
+        data = encode(message)
+        if len(data) > self.config.max_message:
+            raise PayloadTooLarge(f"expected a message of at most {self.config.max_message} bytes, not {len(data)}")
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(self.config.slow_consumer_timeout) as patience:
+            while (peer := self._registry.peers.get(address)) is not None:
+                if self.config.slow_consumer != "pause" or not peer.outbox.high:
+                    return peer.outbox.send([data], len(data)) > 0
+                await peer.outbox.wait_room()
+        if patience.cancelled_caught and peer is not None:
+            self._end_slow(peer)
+        return False
+
+    async def statistics(self) -> RelayStatistics:
+        """A snapshot."""
+        seen = self._registry.statistics()
+        now = trio.current_time()
+        return RelayStatistics(
+            start_time=self.start_time,
+            uptime=now - self._began,
+            connections=len(self._registry.peers),
+            total_connections=seen.total_connections,
+            messages_relayed=seen.messages_relayed,
+            bytes_in=self._router.bytes_in,
+            bytes_out=self._router.bytes_out,
+            watches=self._registry.watches,
+            backlog=sum(outbox.size for outbox in self._by_outbox),
+            channels=seen.channels,
+            keys=with_unix_times(self.entrance.meter.statistics(now), self.start_time - self._began),
+            blobs=await blob_statistics(self.blobs, self.counts),
+            counts=MappingProxyType(dict(self.counts)),
+        )
+
+    async def drain(self) -> None:
+        """Takes nobody in any more, tells everybody, waits `drain_timeout` for them to leave, and closes the rest."""
+        self._draining = True
+        for peer in list(self._registry.peers.values()):
+            peer.outbox.send_control([_SHUTTING_DOWN])
+        with trio.move_on_after(self.config.drain_timeout):
+            await self._wait_all_gone()
+        for peer in list(self._registry.peers.values()):
+            self._end(peer, SHUTDOWN)
+        with trio.move_on_after(3 * self.config.limits.close_timeout):
+            await self._wait_all_gone()
+
+    def abort(self) -> None:
+        """The relay is over, and starts no more tasks: closes all connections at once, a larger server's too."""
+        self._over = True
+        for outbox in list(self._by_outbox):
+            outbox.abort()
+
+    async def _wait_all_gone(self) -> None:
+        if self._connected:
+            self._all_gone = trio.Event()
+            await self._all_gone.wait()

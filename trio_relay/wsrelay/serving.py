@@ -1,0 +1,252 @@
+"""`serve_relay`: the relay server as a task, and the handle that it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from ..transports.admission import Admission, TransportStatistics
+from ..transports.http import serve_http
+from ..transports.routes import Route
+from ..wire.json import JSONValue
+from .blobs import Blobs, BlobStore, MemoryBlobStore
+from .config import BlobConfig, RelayConfig
+from .keys import ChangingKeyStore, close_store
+from .pages import Pages
+from .registry import PeerRegistry
+from .relay import RelayCore
+from .sqlite_blobs import SqliteBlobStore
+from .statistics import RelayStatistics
+
+__all__ = ["Relay", "serve_relay"]
+
+
+class Relay:
+    """A relay server that is running.
+
+    Attributes:
+        addresses: the ``host:port`` of each listener; empty if it has none of its own.
+    """
+
+    def __init__(
+        self,
+        core: RelayCore,
+        pages: Pages,
+        stop_listening: Callable[[], None],
+        end: Callable[[], None],
+        ended: trio.Event,
+    ) -> None:
+        self._core: Final = core
+        self._pages: Final = pages
+        self._stop_listening: Final = stop_listening
+        self._end: Final = end
+        self._ended: Final = ended
+        self.addresses: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Relay at {', '.join(self.addresses) or 'no address'}, {len(self.registry)} peers>"
+
+    @property
+    def registry(self) -> PeerRegistry:
+        """Who is connected."""
+        return self._core.registry
+
+    @property
+    def blob_store(self) -> BlobStore | None:
+        """The blob store; None: there is none."""
+        return self._core.blobs.store if self._core.blobs is not None else None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """``ws://host:port`` or ``wss://host:port`` of each listener, without a channel and an id."""
+        scheme = "ws" if self._core.config.tls is None else "wss"
+        return tuple(f"{scheme}://{address}" for address in self.addresses)
+
+    async def statistics(self) -> RelayStatistics:
+        """A snapshot."""
+        return await self._core.statistics()
+
+    async def send(self, address: str, message: JSONValue) -> bool:
+        """Sends a JSON value to the peer at ``channel:id``, as a text frame; waits for room as a peer would.
+
+        Returns:
+            Whether the peer was connected and has not been too slow.
+
+        Raises:
+            LocalProtocolError: the value has no JSON form.
+            PayloadTooLarge: it exceeds `RelayConfig.max_message`.
+        """
+        return await self._core.send(address, message)
+
+    def routes(self) -> list[Route]:
+        """What a larger server mounts, with `RelayConfig.listen` None: every path that no other route owns."""
+        config = self._core.config
+        return [
+            Route(
+                "/",
+                respond=self._pages.respond,
+                upgrade=self._core.accept,
+                guard=self._core.entrance.guard,
+                subtree=True,
+                raw=True,
+                max_message=config.max_message,
+            )
+        ]
+
+    def configure(self, config: RelayConfig) -> None:
+        """Changes limits, rates, hooks and policies while clients stay connected.
+
+        Raises:
+            ValueError: another key store, blob store, address, TLS context or `max_message` is given: those stay.
+        """
+        for name in ("listen", "tls", "key_store", "blob_store", "max_message"):
+            if getattr(config, name) != getattr(self._core.config, name):
+                raise ValueError(f"expected the {name} that the relay was started with: it can not be changed")
+        self._core.configure(config)
+
+    async def check_keys(self) -> None:
+        """Validates the keys of connected peers at once, as happens every `RelayConfig.key_check_interval` anyway."""
+        await self._core.check_keys()
+
+    async def aclose(self) -> None:
+        """Ends the server politely: stops listening, tells clients, waits for them, closes the rest; idempotent.
+
+        Takes `RelayConfig.drain_timeout` and three close timeouts at most. When it returns, `serve_relay` does.
+        """
+        self._stop_listening()
+        try:
+            await self._core.drain()
+        finally:
+            self._end()
+        await self._ended.wait()
+
+
+async def serve_relay(
+    config: RelayConfig,
+    *,
+    admission: Admission | None = None,
+    task_status: trio.TaskStatus[Relay] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Runs a relay server, wire-compatible with `@sumicom/ws-relay` 0.1.2, until `Relay.aclose`.
+
+    It starts with a `Relay`, when it listens. Cancelling it closes all connections at once.
+
+    Args:
+        admission: of the server that mounts its routes, if it has no listener of its own.
+
+    Raises:
+        OSError: it can not listen where it should, or the blob store's file can not be opened.
+        BlobStoreError: the blob store can not be opened.
+    """
+    blobs = _make_blobs(config)
+    if blobs is not None:
+        await blobs.open()
+    ended = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            relay = await _start(config, blobs, nursery, ended, admission)
+            try:
+                task_status.started(relay)
+                await trio.sleep_forever()
+            finally:
+                relay._core.abort()
+    finally:
+        ended.set()
+        with trio.CancelScope(shield=True), trio.move_on_after(config.limits.close_timeout):
+            if blobs is not None:
+                await blobs.aclose()
+            if config.key_store is not False:
+                await close_store(config.key_store)
+
+
+async def _start(
+    config: RelayConfig, blobs: Blobs | None, nursery: trio.Nursery, ended: trio.Event, admission: Admission | None
+) -> Relay:
+    if config.listen is not None:
+        admission = Admission(config.limits, TransportStatistics())
+
+    def start_soon(function: Callable[[], Awaitable[None]]) -> None:
+        nursery.start_soon(function)
+
+    core = RelayCore(config, start_soon, blobs, admission)
+    pages = Pages(core, admission)
+    listening = trio.CancelScope()
+    relay = Relay(core, pages, listening.cancel, nursery.cancel_scope.cancel, ended)
+    nursery.start_soon(core.watching.run)
+    nursery.start_soon(core.heartbeat.run)
+    if isinstance(config.key_store, ChangingKeyStore):
+        await nursery.start(config.key_store.watch)
+        nursery.start_soon(_check_changed_keys, core, config.key_store)
+    nursery.start_soon(_check_keys, core)
+    if config.listen is not None:
+        assert admission is not None
+        relay.addresses = tuple(await nursery.start(partial(_listen, relay, config, admission, listening, nursery)))
+    return relay
+
+
+async def _listen(
+    relay: Relay,
+    config: RelayConfig,
+    admission: Admission,
+    scope: trio.CancelScope,
+    nursery: trio.Nursery,
+    *,
+    task_status: trio.TaskStatus[list[str]],
+) -> None:
+    with scope:
+        await serve_http(
+            config.listen_addresses,
+            relay.routes(),
+            limits=config.limits,
+            admission=admission,
+            tls=config.tls,
+            handler_nursery=nursery,
+            task_status=task_status,
+        )
+
+
+async def _check_keys(core: RelayCore) -> None:
+    while True:
+        interval = core.config.key_check_interval
+        await trio.sleep(interval if interval is not None else 1.0)
+        if interval is not None:
+            await core.check_keys()
+
+
+async def _check_changed_keys(core: RelayCore, store: ChangingKeyStore) -> None:
+    seen = store.changes
+    while True:
+        seen = await store.wait_change(seen)
+        await core.check_keys()
+
+
+def _make_blobs(config: RelayConfig) -> Blobs | None:
+    """The blob store that the configuration asks for."""
+    wanted = config.blob_store
+    if wanted is False:
+        return None
+    if not isinstance(wanted, BlobConfig):
+        return Blobs(wanted)
+    if wanted.store is not None:
+        return Blobs(wanted.store)
+    if wanted.file is None:
+        return Blobs(
+            MemoryBlobStore(
+                max_blob_size=wanted.max_blob_size,
+                max_blobs=wanted.max_blobs,
+                max_bytes=wanted.max_bytes,
+                time_to_live=wanted.time_to_live,
+            )
+        )
+    return Blobs(
+        SqliteBlobStore(
+            wanted.file,
+            max_blob_size=wanted.max_blob_size,
+            max_blobs=wanted.max_blobs,
+            max_bytes=wanted.max_bytes,
+            time_to_live=wanted.time_to_live,
+        )
+    )
