@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire
+from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire, wsrelay
 from .processes import raise_descriptor_limit
 from .report import Options, Report
 from .results import Results
@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "endtoend": endtoend.run,
     "star": star.run,
     "idle": idle.run,
+    "wsrelay": wsrelay.run,
     "networks": networks.run,
     "soak": soak.run,
     "overlay": overlay.run,  # last: the processes that others start would inherit what it holds
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pairs", type=_positive, default=default.pairs, help="links on each side where there are many (%(default)s)"
     )
     parser.add_argument("--links", type=_positive, default=default.links, help="idle connections (%(default)s)")
+    parser.add_argument(
+        "--held", type=_positive, default=default.held, help="idle connections of wsrelay over TCP (%(default)s)"
+    )
     parser.add_argument("--messages", type=_positive, default=default.messages, help="of a soak (%(default)s)")
     flag = argparse.BooleanOptionalAction
     parser.add_argument("--rivals", action=flag, default=default.rivals, help="measure other programs beside this one")
@@ -79,6 +83,7 @@ def main() -> None:
         pairs=arguments.pairs,
         tls=arguments.tls,
         links=arguments.links,
+        held=arguments.held,
         messages=arguments.messages,
     )
     raise_descriptor_limit()  # of every process that is started, too

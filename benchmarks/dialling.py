@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from trio_relay.identity import Identity, verify
@@ -24,9 +24,9 @@ from trio_relay.wire.record import build_record
 from trio_relay.wire.urls import authority
 from trio_relay.wire.websocket import Role, WebSocketCodec
 
-from .ends import read, upgrade
+from .ends import read, read_pending, upgrade
 
-__all__ = ["Newcomer", "Place", "Proven", "prove"]
+__all__ = ["Guest", "Link", "Newcomer", "OverlayGuest", "PathGuest", "Place", "Proven", "Silent", "prove"]
 
 _TIMEOUT: Final = 20.0
 _TRUST: Final = b"\x01"
@@ -35,18 +35,38 @@ _NO_ID: Final = bytes(8)
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
 
 
+class Link(Protocol):
+    """A connection that is held."""
+
+    def answer(self) -> None:
+        """Takes what came, and answers what wants an answer.
+
+        Raises:
+            ConnectionError: the server has closed the connection.
+        """
+
+
+class Guest(Protocol):
+    """How one kind of server is visited."""
+
+    def request(self, url: str, number: int) -> tuple[str, Sequence[str]]:
+        """The URL and the headers with which connection `number` is upgraded."""
+
+    def settle(self, sock: socket.socket, url: str, rest: bytes) -> Link:
+        """All that an idle client does after the upgrade, of which `rest` is what came after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where to connect.
 
     Attributes:
         authority: a file with the certificate authority for TLS, None for plain TCP.
-        ours: whether the server speaks our protocol; any other pairs connections by their path.
     """
 
     url: str
     authority: str | None
-    ours: bool
+    guest: Guest
 
     def context(self) -> ssl.SSLContext | None:
         """For all connections of one process."""
@@ -60,9 +80,41 @@ class Place:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             sock = context.wrap_socket(sock, server_hostname=parts.hostname)
-        if self.ours:
-            return sock, upgrade(sock, self.url, f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
-        return sock, upgrade(sock, f"{self.url}/{number // 2}/{'ab'[number % 2]}")
+        url, headers = self.guest.request(self.url, number)
+        return sock, upgrade(sock, url, *headers)
+
+
+class Silent:
+    """A link with a server that has nothing to say but that it ends."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket: Final = sock
+
+    def answer(self) -> None:
+        read(self._socket)
+
+
+class PathGuest:
+    """Of a forwarder, which pairs connections by their path."""
+
+    def request(self, url: str, number: int) -> tuple[str, Sequence[str]]:
+        return f"{url}/{number // 2}/{'ab'[number % 2]}", ()
+
+    def settle(self, sock: socket.socket, url: str, rest: bytes) -> Silent:
+        return Silent(sock)
+
+
+class OverlayGuest:
+    """Of our nodes."""
+
+    def request(self, url: str, number: int) -> tuple[str, Sequence[str]]:
+        return url, [f"Sec-WebSocket-Protocol: {SUBPROTOCOL}"]
+
+    def settle(self, sock: socket.socket, url: str, rest: bytes) -> Proven:
+        newcomer = Newcomer()
+        link = prove(sock, url, rest, newcomer)
+        link.trust(newcomer.record)
+        return link
 
 
 class Newcomer:
@@ -92,10 +144,7 @@ class Proven:
 
     def answer(self) -> None:
         """Takes what came, and answers the pings in it."""
-        self.take(self.codec.receive_data(read(self.socket)))
-        # What TLS has read already does not wake a selector.
-        while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-            self.take(self.codec.receive_data(read(self.socket)))
+        self.take(self.codec.receive_data(read_pending(self.socket)))
 
     def take(self, messages: Sequence[bytes | str]) -> None:
         """Answers the pings in messages."""
@@ -110,7 +159,7 @@ class Proven:
         self.socket.sendall(b"".join(self.codec.send_binary([frame])))
 
 
-def prove(sock: socket.socket, place: Place, rest: bytes, newcomer: Newcomer, check: Verify = verify) -> Proven:
+def prove(sock: socket.socket, url: str, rest: bytes, newcomer: Newcomer, check: Verify = verify) -> Proven:
     """The link's handshake after the upgrade; `check` verifies the relay's proof."""
     own = newcomer.identity
     codec = WebSocketCodec(
@@ -125,7 +174,7 @@ def prove(sock: socket.socket, place: Place, rest: bytes, newcomer: Newcomer, ch
         assert isinstance(message, bytes)
         return message
 
-    dialler = Dialler(own.public_key, own.sign, check, os.urandom(32), newcomer.record, authority(place.url))
+    dialler = Dialler(own.public_key, own.sign, check, os.urandom(32), newcomer.record, authority(url))
     sock.sendall(b"".join(codec.send_binary([dialler.receive_hello(next_message())])))
     proven = Proven(sock, codec, own.id, dialler.receive_proof(next_message()).id)
     proven.take(messages)

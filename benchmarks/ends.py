@@ -22,6 +22,8 @@ from .processes import certificate
 
 __all__ = [
     "BINARY",
+    "PING",
+    "PONG",
     "READ_SIZE",
     "TEXT",
     "Bytes",
@@ -35,6 +37,8 @@ __all__ = [
     "frame_head",
     "payload",
     "read",
+    "read_pending",
+    "repeating",
     "upgrade",
 ]
 
@@ -43,6 +47,9 @@ _TIMEOUT: Final = 5.0
 """Seconds for a connection and everything before the first message."""
 BINARY: Final = 0x82
 TEXT: Final = 0x81
+PING: Final = 0x89
+PONG: Final = 0x8A
+"""First bytes of whole frames (RFC 6455 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +111,19 @@ def read(sock: socket.socket) -> bytes:
     return data
 
 
+def read_pending(sock: socket.socket) -> bytes:
+    """The same, and what TLS has read already, which does not wake a selector."""
+    data = read(sock)
+    while isinstance(sock, ssl.SSLSocket) and sock.pending():
+        data += read(sock)
+    return data
+
+
 def upgrade(sock: socket.socket, url: str, *headers: str) -> bytes:
     """The opening handshake (RFC 6455 section 4.1); returns what follows the answer."""
     parts = urlsplit(url)
     lines = [
-        f"GET {parts.path or '/'} HTTP/1.1",
+        f"GET {parts.path or '/'}{parts.query and '?'}{parts.query} HTTP/1.1",
         f"Host: {parts.netloc}",
         "Upgrade: websocket",
         "Connection: Upgrade",
@@ -180,7 +195,7 @@ class Forwarder:
 
     def sender(self, url: str, pair: int, count: int) -> Sender:
         sock, _ = self._open(f"{url}/{pair}/a")
-        return _repeating(sock, [client_frame(BINARY, payload(self.size), os.urandom(4)) for _ in range(count)])
+        return repeating(sock, [client_frame(BINARY, payload(self.size), os.urandom(4)) for _ in range(count)])
 
     def _open(self, url: str) -> tuple[socket.socket, bytes]:
         sock = connect(url)
@@ -199,7 +214,7 @@ class Bytes:
         return Receiver(self._open(url, f"{pair:07}b"), Counter(payload(self.size)).count)
 
     def sender(self, url: str, pair: int, count: int) -> Sender:
-        return _repeating(self._open(url, f"{pair:07}a"), [payload(self.size)] * count)
+        return repeating(self._open(url, f"{pair:07}a"), [payload(self.size)] * count)
 
     def _open(self, url: str, hello: str) -> socket.socket:
         sock = connect(url)
@@ -208,7 +223,7 @@ class Bytes:
         return sock
 
 
-def _repeating(sock: socket.socket, messages: Sequence[bytes]) -> Sender:
+def repeating(sock: socket.socket, messages: Sequence[bytes]) -> Sender:
     """A sender whose blocks are all the same."""
     block = b"".join(messages)
     return Sender(sock, lambda _: block)

@@ -92,11 +92,13 @@ def _count_many(receivers: Sequence[Receiver]) -> Iterator[int]:
 
 
 def send_paced(traffic: Traffic, url: str, rate: float, shared: Shared) -> None:
-    """Sends one message at a time, `rate` a second; notes when each left."""
+    """Sends one message at a time, `rate` a second, until `shared.stop`; notes when each left."""
     sender = traffic.sender(url, 0, 1)
     shared.ready.value += 1
     start = time.monotonic()
     for number in range(len(shared.left)):
+        if shared.stop.value:
+            break
         data = sender.block(number)
         time.sleep(max(start + number / rate - time.monotonic(), 0))
         shared.left[number] = time.monotonic()

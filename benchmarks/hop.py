@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
@@ -18,7 +19,20 @@ from .processes import Watch, warm_up
 from .programs import FORWARDER, OURS, SEALED, SECURE_FORWARDER, SECURE_OURS, Program, choose_rivals
 from .report import Case, Options, Report, Sample, measure
 
-__all__ = ["LATENCY_RATE", "LATENCY_WARM_UP", "run", "wait_until_drained", "wait_until_ready"]
+__all__ = [
+    "LATENCY_RATE",
+    "LATENCY_WARM_UP",
+    "PAIR_WINDOW",
+    "Variant",
+    "generators",
+    "measure_latency",
+    "measure_sizes",
+    "measure_variants",
+    "run",
+    "start",
+    "wait_until_drained",
+    "wait_until_ready",
+]
 
 LATENCY_RATE: Final = 200.0
 """Messages a second, one at a time: far from saturation, so that nothing waits for anything else."""
@@ -28,7 +42,7 @@ LATENCY_WARM_UP: Final = 2.0
 """Seconds at the same rate before those that are counted."""
 _SHORTER: Final = 3
 """Runs that matter less are so many times shorter: else this takes ten minutes instead of four."""
-_PAIR_WINDOW: Final = 16
+PAIR_WINDOW: Final = 16
 """Messages under way on each of many pairs."""
 _FORK: Final = multiprocessing.get_context("fork")
 """Generators inherit the eventfd and the certificate's name."""
@@ -37,20 +51,34 @@ _DRAIN_TIMEOUT: Final = 1.0
 """Without progress for so long, what is missing is lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A line of a table of variants.
+
+    Attributes:
+        window: messages under way on each of many pairs.
+    """
+
+    name: str
+    program: Program
+    pairs: int = 1
+    window: int = PAIR_WINDOW
+
+
 def run(report: Report, options: Options) -> None:
     """Throughput by payload size against the rivals; sealed frames, TLS and many pairs; then latency.
 
     Only the smallest size has runs of full length in the first table; the other runs have a part of it.
     """
     rivals = choose_rivals(report, options)
-    _run_sizes(report, options, rivals)
+    measure_sizes(report, options, "hop", OURS, rivals)
     _run_variants(report, options, rivals)
-    _run_latency(report, options, rivals)
+    measure_latency(report, options, "hop", OURS, rivals)
 
 
-def _run_sizes(report: Report, options: Options, rivals: Sequence[Program]) -> None:
+def measure_sizes(report: Report, options: Options, name: str, ours: Program, rivals: Sequence[Program]) -> None:
     """Every program with every size, on one pair; a table for each size, but all runs in turn."""
-    programs, least = (OURS, *rivals), min(options.sizes)
+    programs, least = (ours, *rivals), min(options.sizes)
     cases = [
         Case(f"{size} {program.name}", partial(_throughput, program, size, options, seconds))
         for size, seconds in ((size, options.seconds / (1 if size == least else _SHORTER)) for size in options.sizes)
@@ -58,9 +86,9 @@ def _run_sizes(report: Report, options: Options, rivals: Sequence[Program]) -> N
     ]
     samples = measure(cases, options.repeat)
     for size in options.sizes:
-        title, table = f"hop, {size:,} B", {each.name: samples[f"{size} {each.name}"] for each in programs}
+        title, table = f"{name}, {size:,} B", {each.name: samples[f"{size} {each.name}"] for each in programs}
         report.table(title, table)
-        report.compare(title, ("msg/s", "msg/CPU s"), table, [(OURS.name, rival.name) for rival in rivals])
+        report.compare(title, ("msg/s", "msg/CPU s"), table, [(ours.name, rival.name) for rival in rivals])
 
 
 def _run_variants(report: Report, options: Options, rivals: Sequence[Program]) -> None:
@@ -68,49 +96,59 @@ def _run_variants(report: Report, options: Options, rivals: Sequence[Program]) -
 
     The original has no row with many pairs: it keeps at most 20 links in each range of distances and is deaf on others.
     """
-    size, many = min(options.sizes), f", {options.pairs} pairs"
+    many = f", {options.pairs} pairs"
     beside = [FORWARDER] if FORWARDER in rivals else []
-    variants = [(each.name, each, 1) for each in (OURS, SEALED, *beside)]
+    variants = [Variant(each.name, each) for each in (OURS, SEALED, *beside)]
     pairs = [(SEALED.name, OURS.name)]
     if options.tls and find_spec("trustme") is None:
         report.note("TLS: not measured: trustme is not installed")
     elif options.tls:
         secure = [SECURE_OURS, *(SECURE_FORWARDER for _ in beside)]
-        variants += [(each.name, each, 1) for each in secure]
+        variants += [Variant(each.name, each) for each in secure]
         pairs += [(SECURE_OURS.name, other.name) for other in (OURS, *secure[1:])]
     if options.pairs > 1:
-        variants += [(each.name + many, each, options.pairs) for each in (OURS, *beside)]
+        variants += [Variant(each.name + many, each, options.pairs) for each in (OURS, *beside)]
         pairs += [(OURS.name + many, other) for other in (OURS.name, *(each.name + many for each in beside))]
+    measure_variants(report, options, "hop", variants, pairs)
+
+
+def measure_variants(
+    report: Report, options: Options, name: str, variants: Sequence[Variant], pairs: Sequence[tuple[str, str]]
+) -> None:
+    """Throughput with the smallest size; `pairs` names those that are compared."""
+    size, seconds = min(options.sizes), options.seconds / _SHORTER
     cases = [
-        Case(name, partial(_throughput, program, size, options, options.seconds / _SHORTER, count))
-        for name, program, count in variants
+        Case(each.name, partial(_throughput, each.program, size, options, seconds, each.pairs, each.window))
+        for each in variants
     ]
     samples = measure(cases, options.repeat)
-    title = f"hop, {size:,} B, variants"
+    title = f"{name}, {size:,} B, variants"
     report.table(title, samples)
     report.compare(title, ("msg/s", "msg/CPU s"), samples, pairs)
 
 
-def _run_latency(report: Report, options: Options, rivals: Sequence[Program]) -> None:
+def measure_latency(report: Report, options: Options, name: str, ours: Program, rivals: Sequence[Program]) -> None:
     """Of every program, with the smallest size."""
-    size, programs = min(options.sizes), (OURS, *rivals)
+    size, programs = min(options.sizes), (ours, *rivals)
     cases = [Case(each.name, partial(_latency, each, size, options.seconds)) for each in programs]
     samples = measure(cases, options.repeat)
-    title = f"hop, {size:,} B, {LATENCY_RATE:.0f} msg/s"
+    title = f"{name}, {size:,} B, {LATENCY_RATE:.0f} msg/s"
     report.table(title, samples)
-    report.compare(title, ("p50 us", "p99 us", "relay us/msg"), samples, [(OURS.name, each.name) for each in rivals])
+    report.compare(title, ("p50 us", "p99 us", "relay us/msg"), samples, [(ours.name, each.name) for each in rivals])
 
 
-def _throughput(program: Program, size: int, options: Options, seconds: float, pairs: int = 1) -> Sample:
-    window = min(max(options.window, _PAIR_WINDOW * pairs if pairs > 1 else 0), max(_WINDOW_BYTES // size, 4))
+def _throughput(
+    program: Program, size: int, options: Options, seconds: float, pairs: int = 1, each: int = PAIR_WINDOW
+) -> Sample:
+    window = min(each if pairs > 1 else options.window, max(_WINDOW_BYTES // size, 4)) * pairs
     shared, traffic = Shared(), program.traffic(size)
     with (
         program.run() as relay,
         _eventfd() as credit,
-        _generators(
+        generators(
             shared,
             *(
-                partial(_start, target, traffic, relay.url, pairs, window, shared, credit)
+                partial(start, target, traffic, relay.url, pairs, window, shared, credit)
                 for target in (receive_counted, send_windowed)
             ),
         ) as (receiver, sender),
@@ -141,10 +179,10 @@ def _latency(program: Program, size: int, seconds: float) -> Sample:
     shared, traffic = Shared(count), program.traffic(size)
     with (
         program.run() as relay,
-        _generators(
+        generators(
             shared,
-            partial(_start, receive_timed, traffic, relay.url, shared),
-            partial(_start, send_paced, traffic, relay.url, LATENCY_RATE, shared),
+            partial(start, receive_timed, traffic, relay.url, shared),
+            partial(start, send_paced, traffic, relay.url, LATENCY_RATE, shared),
         ),
     ):
         time.sleep(LATENCY_WARM_UP)
@@ -173,19 +211,20 @@ def _eventfd() -> Iterator[int]:
         os.close(credit)
 
 
-def _start(target: Callable[..., None], traffic: Traffic, url: str, *arguments: object) -> BaseProcess:
+def start(target: Callable[..., None], traffic: Traffic, url: str, *arguments: object) -> BaseProcess:
+    """Starts a generator."""
     process = _FORK.Process(target=target, args=(traffic, url, *arguments), daemon=True)
     process.start()
     return process
 
 
 @contextmanager
-def _generators(shared: Shared, *starts: Callable[[], BaseProcess]) -> Iterator[list[int]]:
+def generators(shared: Shared, *starts: Callable[[], BaseProcess]) -> Iterator[list[int]]:
     """Starts processes one after the other, each when the one before is ready; yields their ids, ends them after."""
     processes: list[BaseProcess] = []
     try:
-        for start in starts:
-            processes.append(start())
+        for each in starts:
+            processes.append(each())
             wait_until_ready(shared, processes)
         yield [process.pid or 0 for process in processes]
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -16,7 +15,7 @@ from typing import Final
 
 from trio_relay import Limits
 
-from .dialling import Newcomer, Place, Proven, prove
+from .dialling import Guest, Link, Newcomer, OverlayGuest, PathGuest, Place, prove
 from .generator import Shared
 from .memory import MIB, resident
 from .processes import WARM_UP, Relay, Watch, certificate, raise_descriptor_limit, run_relay, warm_up
@@ -24,18 +23,31 @@ from .report import Case, Options, Report, Sample, measure
 from .rivals import missing_rivals, run_node_forwarder, run_trio_websocket_forwarder
 from .workers import start_workers, wait_until
 
-__all__ = ["run"]
+__all__ = [
+    "KEEPALIVE",
+    "NODE_WARM_UP",
+    "OURS",
+    "Server",
+    "affordable",
+    "answer",
+    "forwarders",
+    "measure_memory",
+    "measure_set_ups",
+    "run",
+    "start_timeout",
+    "transports",
+]
 
 _SPARE: Final = 256
 """Descriptors and sockets for anything else."""
 _SETTLE: Final = 1.0
-_OURS: Final = "trio_relay"
-_KEEPALIVE: Final = 7.0
+OURS: Final = "trio_relay"
+KEEPALIVE: Final = 7.0
 """Seconds until every idle link has had its first ping (`Limits.ping_after` is 5 s) and has answered it."""
 _START_TIMEOUT: Final = 60.0
 _LINK_TIMEOUT: Final = 0.05
 """Seconds for each link, all servers busy."""
-_NODE_WARM_UP: Final = 1.0
+NODE_WARM_UP: Final = 1.0
 """CPU seconds: Node.js compiles its JavaScript step by step."""
 _DIALLERS: Final = 8
 """Set-ups under way at once, each by a process."""
@@ -46,39 +58,37 @@ _SETUPS_A_SECOND: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
     """A program under test."""
 
     name: str
     start: Callable[[], AbstractContextManager[Relay]]
-    ours: bool
+    guest: Guest
     tls: bool
     warm_up: float = WARM_UP
 
     def place(self, relay: Relay) -> Place:
-        return Place(relay.url, certificate().authority if self.tls else None, self.ours)
+        """Where it is visited."""
+        return Place(relay.url, certificate().authority if self.tls else None, self.guest)
 
 
 def run(report: Report, options: Options) -> None:
     """Bytes a link, then set-ups; every server with and without TLS."""
-    links = _affordable(report, options.links)
+    links = affordable(report, "idle", options.links)
     servers = _servers(report, links, options)
-    runs = [_hold_all(servers, links) for _ in range((options.repeat + 1) // 2)]
-    samples = {server.name: [each[server.name] for each in runs] for server in servers}
-    report.table(f"memory, bytes/link after {_KEEPALIVE:g} s, {links:,} links", samples)
-    _compare(report, "memory, bytes/link", "bytes/link", samples)
-    _setups(report, options, servers)
+    measure_memory(report, options, servers, links)
+    measure_set_ups(report, options, servers)
 
 
-def _affordable(report: Report, links: int) -> int:
+def affordable(report: Report, name: str, links: int) -> int:
     """As many links as descriptors allow."""
     most = raise_descriptor_limit() - _SPARE
     if links > most:
-        report.note(f"idle: the limit on descriptors allows {most:,} links, not {links:,} (ulimit -Hn)")
+        report.note(f"{name}: the limit on descriptors allows {most:,} links, not {links:,} (ulimit -Hn)")
     return min(links, most)
 
 
-def _servers(report: Report, links: int, options: Options) -> list[_Server]:
+def _servers(report: Report, links: int, options: Options) -> list[Server]:
     report.note(
         f"idle: our relay has room for {links:,} leaves (--limit leaves, connections); it pings"
         " silent links, and its leaves answer; the other programs never ping. Node.js frees what set-ups left behind"
@@ -87,22 +97,35 @@ def _servers(report: Report, links: int, options: Options) -> list[_Server]:
     default, room = Limits(), links + _SPARE
     limits = {"leaves": max(room, default.leaves), "connections": max(room, default.connections)}
     servers = []
-    missing = missing_rivals() if options.rivals else "not wanted"
-    if options.rivals and missing is not None:
-        report.note(f"idle: without the forwarder on ws: {missing}")
+    for tls in transports(report, "idle", options):
+        kind = "TLS" if tls else "TCP"
+        servers.append(Server(f"{OURS}, {kind}", partial(run_relay, tls=tls, limits=limits), OverlayGuest(), tls))
+        servers += forwarders(report, "idle", options, tls=tls)
+        if options.rivals and not tls:
+            forwarder = run_trio_websocket_forwarder
+            servers.append(Server(f"trio-websocket forwarder, {kind}", forwarder, PathGuest(), tls))
+    return servers
+
+
+def transports(report: Report, name: str, options: Options) -> Sequence[bool]:
+    """Without TLS, and with it if that is wanted and possible."""
     secure = options.tls and find_spec("trustme") is not None
     if options.tls and not secure:
-        report.note("idle: TLS: not measured: trustme is not installed")
-    for tls in (False, True)[: 1 + secure]:
-        kind = "TLS" if tls else "TCP"
-        servers.append(_Server(f"{_OURS}, {kind}", partial(run_relay, tls=tls, limits=limits), True, tls))
-        if missing is None:
-            servers.append(
-                _Server(f"ws forwarder, {kind}", partial(run_node_forwarder, tls=tls), False, tls, _NODE_WARM_UP)
-            )
-        if options.rivals and not tls:
-            servers.append(_Server(f"trio-websocket forwarder, {kind}", run_trio_websocket_forwarder, False, tls))
-    return servers
+        report.note(f"{name}: TLS: not measured: trustme is not installed")
+    return (False, True)[: 1 + secure]
+
+
+def forwarders(report: Report, name: str, options: Options, *, tls: bool) -> list[Server]:
+    """The bare one on Node's `ws`, if it is wanted and can run."""
+    if not options.rivals:
+        return []
+    missing = missing_rivals()
+    if missing is not None:
+        if not tls:
+            report.note(f"{name}: without the forwarder on ws: {missing}")
+        return []
+    kind = "TLS" if tls else "TCP"
+    return [Server(f"ws forwarder, {kind}", partial(run_node_forwarder, tls=tls), PathGuest(), tls, NODE_WARM_UP)]
 
 
 def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequence[Sample]]) -> None:
@@ -114,7 +137,7 @@ def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequ
         pairs += [
             (one, other)
             for other in samples
-            if name == _OURS and not other.startswith(_OURS) and other.partition(", ")[2].partition(", ")[0] == kind
+            if name == OURS and not other.startswith(OURS) and other.partition(", ")[2].partition(", ")[0] == kind
         ]
     if pairs:
         report.ratio(title, column, samples, pairs)
@@ -123,7 +146,20 @@ def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequ
 # Memory
 
 
-def _hold_all(servers: Sequence[_Server], links: int) -> dict[str, Sample]:
+def measure_memory(report: Report, options: Options, servers: Sequence[Server], links: int, prefix: str = "") -> None:
+    """A table of bytes a link; `prefix` begins its title."""
+    runs = [_hold_all(servers, links) for _ in range((options.repeat + 1) // 2)]
+    samples = {server.name: [each[server.name] for each in runs] for server in servers}
+    report.table(f"{prefix}memory, bytes/link after {KEEPALIVE:g} s, {links:,} links", samples)
+    _compare(report, f"{prefix}memory, bytes/link", "bytes/link", samples)
+
+
+def start_timeout(links: int) -> float:
+    """Seconds in which so many links should be up."""
+    return _START_TIMEOUT + links * _LINK_TIMEOUT
+
+
+def _hold_all(servers: Sequence[Server], links: int) -> dict[str, Sample]:
     """All servers at the same time, so that nothing waits for another's keepalive."""
     with ExitStack() as stack:
         relays = {server.name: stack.enter_context(server.start()) for server in servers}
@@ -132,11 +168,10 @@ def _hold_all(servers: Sequence[_Server], links: int) -> dict[str, Sample]:
         places = [server.place(relays[server.name]) for server in servers]
         shared = [Shared() for _ in servers]
         stack.enter_context(start_workers(*(partial(_hold, *it, links) for it in zip(places, shared, strict=True))))
-        timeout = _START_TIMEOUT + links * _LINK_TIMEOUT
-        wait_until(lambda: all(it.ready.value for it in shared), timeout, "the links are up")
+        wait_until(lambda: all(it.ready.value for it in shared), start_timeout(links), "the links are up")
         time.sleep(_SETTLE)
         linked = {name: resident(relay.pid) for name, relay in relays.items()}
-        time.sleep(_KEEPALIVE - _SETTLE)
+        time.sleep(KEEPALIVE - _SETTLE)
         after = {name: resident(relay.pid) for name, relay in relays.items()}
         lost = [links - it.received.value for it in shared]
     return {
@@ -160,56 +195,45 @@ def _hold(place: Place, shared: Shared, links: int) -> None:
     context, selector = place.context(), selectors.DefaultSelector()
     for number in range(links):
         sock, rest = place.connect(context, number)
-        link: Proven | None = None
-        if place.ours:
-            newcomer = Newcomer()
-            link = prove(sock, place, rest, newcomer)
-            link.trust(newcomer.record)
-        selector.register(sock, selectors.EVENT_READ, link)
-        _answer(selector, shared, 0)
+        selector.register(sock, selectors.EVENT_READ, place.guest.settle(sock, place.url, rest))
+        answer(selector, shared, 0)
     shared.ready.value = 1
     while True:
-        _answer(selector, shared, None)
+        answer(selector, shared, None)
 
 
-def _answer(selector: selectors.BaseSelector, shared: Shared, timeout: float | None) -> None:
+def answer(selector: selectors.BaseSelector, shared: Shared, timeout: float | None) -> None:
     """Answers what came; a connection that ended is forgotten."""
     for key, _ in selector.select(timeout):
-        link = key.data
-        sock = key.fileobj
-        assert isinstance(sock, socket.socket)
+        link: Link = key.data
         try:
-            if link is None:
-                # A server that knows nothing of us has nothing to say but that it ends.
-                if not sock.recv(4096):
-                    raise ConnectionError
-            else:
-                link.answer()
+            link.answer()
         except ConnectionError:
-            selector.unregister(sock)
+            selector.unregister(key.fileobj)
     shared.received.value = len(selector.get_map())
 
 
 # Set-ups
 
 
-def _setups(report: Report, options: Options, servers: Sequence[_Server]) -> None:
+def measure_set_ups(report: Report, options: Options, servers: Sequence[Server], prefix: str = "") -> None:
+    """A table of connections that are made; `prefix` begins its title."""
     seconds = options.seconds / 2
     cases = []
     for server in servers:
-        steps = {"upgrade": False} | ({"proof": True} if server.ours else {})
+        steps = {"upgrade": False} | ({"proof": True} if isinstance(server.guest, OverlayGuest) else {})
         cases += [
             Case(f"{server.name}, {step}", partial(_set_up, server, proof=proof, seconds=seconds))
             for step, proof in steps.items()
         ]
     samples = measure(cases, options.repeat)
-    title = f"set-ups, {_DIALLERS} at once"
+    title = f"{prefix}set-ups, {_DIALLERS} at once"
     report.table(title, samples)
     _compare(report, title, "set-ups/s", samples)
     _compare(report, title, "set-ups/CPU s", samples)
 
 
-def _set_up(server: _Server, *, proof: bool, seconds: float) -> Sample:
+def _set_up(server: Server, *, proof: bool, seconds: float) -> Sample:
     """Connections that are closed as soon as they are made."""
     with server.start() as relay:
         shared = [Shared() for _ in range(_DIALLERS)]
@@ -245,5 +269,5 @@ def _dial(place: Place, shared: Shared, newcomers: int) -> None:
         with sock:
             if newcomers:
                 # Ours, and not what is measured: the dialler need not check the proof.
-                prove(sock, place, rest, next(pool), lambda *_: True)
+                prove(sock, place.url, rest, next(pool), lambda *_: True)
         shared.received.value += 1

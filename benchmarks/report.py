@@ -44,6 +44,7 @@ class Options:
         pairs: pairs of links in the runs with many.
         tls: whether there are runs with TLS.
         links: idle connections.
+        held: the same of the relay server, over TCP.
         messages: sent in a soak.
     """
 
@@ -55,6 +56,7 @@ class Options:
     pairs: int = 100
     tls: bool = True
     links: int = 2000
+    held: int = 10_000
     messages: int = 1_000_000
 
 

@@ -117,7 +117,34 @@ def _simulated() -> Iterator[Goal]:
         yield Goal(f"simulated, {row}, 20 % die in silence, {column}", title, column, row, None, 100, True)
 
 
-GOALS: Final = (*_on_the_wire(), *_idle(), *_networks(), *_simulated())
+def _served() -> Iterator[Goal]:
+    """The relay server."""
+    server, column, what = "relay server", "msg/s", f"to a bare {_FORWARDER}"
+    for size, bound in ((100, 3.0), (1024, 3.0), (16384, 1.5)):
+        title = f"wsrelay, {size:,} B"
+        yield Goal(f"{server}, {size:,} B, {column}, {what}", title, column, _RELAY, _FORWARDER, bound, True)
+    title, many = "wsrelay, 100 B, variants", f"{_RELAY}, 100 pairs, 256 each"
+    yield Goal(f"{server}, 100 pairs, {column}, to one pair", title, column, many, _RELAY, 0.8, True)
+    title, column = "wsrelay, 100 B, 200 msg/s", "p50 us"
+    yield Goal(f"{server}, latency, p50, {what}", title, column, _RELAY, _FORWARDER, 1.3, False)
+    for pace, flaps in (
+        ("20 a second", "100 flaps, 20 a second"),
+        ("as fast as it can", "100 flaps, as fast as it can"),
+    ):
+        title, own = f"wsrelay, presence, {pace}", f"{server}, 1,000 watchers, {flaps}"
+        yield Goal(f"{own}, p99 of others", title, "p99 us", flaps, "no flaps", 5, False)
+        yield Goal(f"{own}, states told wrongly", title, "violations", flaps, None, 0, False)
+    one, other = f"{_RELAY}, TCP", f"{_FORWARDER}, TCP"
+    title, column = "wsrelay, memory, bytes/link", "bytes/link"
+    yield Goal(f"{server}, memory of an idle connection, {what}", title, column, one, other, 1, False)
+    title, one, other = "wsrelay, set-ups, 8 at once", f"{one}, upgrade", f"{other}, upgrade"
+    for column, unit in (("set-ups/CPU s", "CPU second"), ("set-ups/s", "second")):
+        yield Goal(f"{server}, set-ups per {unit}, {what}", title, column, one, other, 1, True)
+    title, one = "wsrelay, held", "10,000 connections"
+    yield Goal(f"{server}, {one} held and in use %", title, "in use %", one, None, 100, True)
+
+
+GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_networks(), *_simulated())
 
 
 def summary(results: Results) -> str:

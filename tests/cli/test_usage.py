@@ -41,7 +41,7 @@ def refusal(arguments: Sequence[str], capture: Capture) -> str:
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND; see trio-relay --help"),
-        (["serve"], "argument COMMAND: invalid choice: 'serve'"),
+        (["listen"], "argument COMMAND: invalid choice: 'listen'"),
         (["node", "--nothing"], "unrecognized arguments: --nothing"),
         (["node", "--boot", "ws://a"], "unrecognized arguments: --boot ws://a"),
         (["node", "two\nlines"], "unrecognized arguments: two lines"),

@@ -13,7 +13,7 @@ from ..wire.urls import parse_ws_url
 from .bounds import parse_limit
 from .options import UsageError
 
-__all__ = ["LISTEN_NOWHERE", "make_parser"]
+__all__ = ["LISTEN_NOWHERE", "check_advertised", "make_parser"]
 
 LISTEN_NOWHERE: Final = "none"
 """For ``--listen``: a peer without a listener."""
@@ -48,6 +48,20 @@ example:
   trio-relay send --bootstrap ws://relay.example.org:9001 0123456789abcdef0123456789abcdef01234567 hello
 
 DATA that starts with a dash comes after two: ... ID -- -hello
+"""
+_SERVE: Final = """\
+Runs a relay server for WebSocket clients, and a peer of the overlay, on one port, until
+Ctrl-C or SIGTERM; both let clients go in order. SIGHUP reads the certificate, the keys and
+the configuration file again; nobody is disconnected for it.
+"""
+_SERVE_EPILOG: Final = """\
+examples:
+  trio-relay serve --config relay.toml
+  trio-relay serve --listen 0.0.0.0:8080 --channel pwa --key-file keys.txt --blob-file blobs.sqlite
+  trio-relay serve --listen 127.0.0.1:8080 --channel pwa --open --no-overlay
+
+Who may use the relay has to be said: --key-file, --key-env, --open, or [relay.keys] in the file.
+Options here take the place of those in the file, which has many more: docs/examples/relay.toml
 """
 _DEMO: Final = """\
 Runs two relays and four peers on this machine, lets every peer write to every other one,
@@ -91,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_node(add("node", "run a peer", _NODE, _NODE_EPILOG))
     _add_send(add("send", "deliver one message and exit", _SEND, _SEND_EPILOG))
+    _add_serve(add("serve", "run a relay server", _SERVE, _SERVE_EPILOG))
     add("demo", "watch messages cross a small network on this machine", _DEMO)
     key = add("keygen", "make an identity file", _KEYGEN)
     key.add_argument("file", metavar="FILE", help="where to write the private key (PEM, mode 0600)")
@@ -111,11 +126,42 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         type=_checked(lambda text: text == LISTEN_NOWHERE or parse_listen(text)),
         help="where to listen, repeatable; 'none' for a peer without a listener; default: 127.0.0.1 and a free port",
     )
+    _add_listener(parser)
+    parser.add_argument("--jsonl", action="store_true", help="JSON lines on standard input and output, see below")
+    _add_common(parser, bootstrap_needed=False)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="configuration file (TOML); read again on SIGHUP")
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        action="append",
+        type=_checked(parse_listen),
+        help="where to listen, repeatable; default: 0.0.0.0:8080",
+    )
+    parser.add_argument("--channel", metavar="NAME", action="append", help="a channel of the relay server, repeatable")
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument("--key-file", metavar="FILE", help="access keys, one a line; changes are noticed")
+    keys.add_argument("--key-env", metavar="VARIABLE", help="environment variable with access keys, commas between")
+    keys.add_argument("--open", action="store_true", help="let everybody in, without a key")
+    parser.add_argument("--no-overlay", action="store_true", help="the relay server alone, without a peer")
+    parser.add_argument("--blob-file", metavar="FILE", help="SQLite file for blobs; default: they are in memory")
+    parser.add_argument("--admin-key-env", metavar="VARIABLE", help="environment variable with the operator's key")
+    parser.add_argument("--ui", action="store_true", help="serve a live page at /ui; needs the operator's key")
+    for what, meaning in (("connections", "of one address at a time"), ("messages", "of one connection a minute")):
+        parser.add_argument(f"--rate-limit-{what}", metavar="N", type=_count, help=f"{what} {meaning}")
+    parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
+    _add_listener(parser)
+    _add_common(parser, bootstrap_needed=False)
+
+
+def _add_listener(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--advertise",
         metavar="URL",
         action="append",
-        type=_checked(_check_advertised),
+        type=_checked(check_advertised),
         help="where other peers are told to dial, repeatable up to four times; default: where it listens",
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain (PEM) for listening with wss")
@@ -127,8 +173,6 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         type=parse_limit,
         help="change one of trio_relay.Limits, for example leaves=10000, repeatable",
     )
-    parser.add_argument("--jsonl", action="store_true", help="JSON lines on standard input and output, see below")
-    _add_common(parser, bootstrap_needed=False)
 
 
 def _add_send(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +218,8 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
-def _check_advertised(url: str) -> None:
+def check_advertised(url: str) -> None:
+    """Raises ValueError unless others can dial the URL."""
     host = parse_ws_url(url).host
     if not is_dialable(host):
         raise ValueError(f"expected the address of one machine, which others can dial, not {host}")
@@ -192,3 +237,9 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not {text!r}")
     return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
+    return int(text)

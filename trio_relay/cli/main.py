@@ -14,11 +14,12 @@ import trio
 
 from ..exceptions import DeliveryError, RelayError
 from ..limits import Limits
-from . import demo, keygen, node, send
+from . import demo, keygen, node, send, serve
 from .arguments import LISTEN_NOWHERE, make_parser
 from .bounds import make_limits, raise_descriptor_limit
 from .options import NodeOptions, UsageError
 from .passphrase import load_identity
+from .serve_options import Configuration
 from .tls import Certificate, client_context
 
 __all__ = ["main"]
@@ -95,6 +96,11 @@ def _run(options: argparse.Namespace) -> int:
             _start_logging(options.verbose)
             data = send.parse_data(options.data, is_json=options.json)
             code = run(send.run, _node_options(options), options.to, data, options.timeout)
+        case "serve":
+            configuration = Configuration(options)
+            served = configuration.load()
+            raise_descriptor_limit(served.config.limits)
+            code = run(serve.run, configuration, served)
         case _:
             _start_logging(options.verbose)
             certificate = _certificate(options)

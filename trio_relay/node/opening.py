@@ -30,7 +30,7 @@ from .application import Application
 from .dialler import Dialler
 from .gatekeeper import Gatekeeper
 from .node import Node
-from .pages import routes
+from .pages import Mount, Mounting, NodePages, routes
 from .runtime import Runtime
 from .sealing import make_sealing
 from .services import Services, open_services
@@ -59,6 +59,7 @@ async def open_node(
     sealed: bool = True,
     post_quantum: bool = True,
     network: MemoryNetwork | None = None,
+    mount: Mount | None = None,
 ) -> AsyncIterator[Node]:
     """Runs one peer of the overlay for as long as the block.
 
@@ -78,6 +79,7 @@ async def open_node(
         post_quantum: use ML-KEM-768 beside X25519 in sessions with whoever has it too: who records them and has a
             quantum computer one day reads nothing. ``python -m benchmarks session`` says what it costs.
         network: a `trio_relay.testing.MemoryNetwork` instead of sockets; then `listen` and URLs name its hosts.
+        mount: serves more than this node on its port; of use to `trio_relay.server`.
 
     Raises:
         ValueError: an address or URL is not one, or more than four are advertised.
@@ -99,7 +101,7 @@ async def open_node(
             services.start_soon(keeper.keep_time)
         listeners: list[_Listener] = []
         try:
-            yield await _start(runtime, transport, listeners, addresses, bootstrap, advertise)
+            yield await _start(runtime, transport, listeners, addresses, bootstrap, advertise, mount)
         finally:
             with trio.CancelScope(shield=True):
                 await _shut_down(runtime, listeners)
@@ -132,13 +134,23 @@ async def _start(
     addresses: Sequence[str],
     bootstrap: Sequence[str],
     advertise: Sequence[str] | None,
+    mount: Mount | None,
 ) -> Node:
     """Listens (adding to `listeners`), advertises, and starts to dial."""
     application, dialler = Application(runtime, transport.statistics), Dialler(runtime, transport)
-    pages = routes(runtime, application.statistics, dialler.accept)
+    pages = NodePages(runtime, application.statistics)
+    served: Sequence[Route] = routes(runtime, pages, dialler.accept)
+    mounting = None
+    if mount is not None:
+        if not isinstance(transport, WebSocketTransport):
+            raise ValueError("expected sockets to mount more than the node, not a memory network")
+        mounting = Mounting(served, pages, transport.admission)
+        served = await mount(mounting)
     for address in addresses:
-        listeners.append(await _listen(runtime.services, transport, pages, address))
+        listeners.append(await _listen(runtime.services, transport, served, address))
     bound = [url for listener in listeners for url in listener.urls]
+    if mounting is not None:
+        mounting.urls = tuple(bound)
     urls = tuple(advertise if advertise is not None else bound)[:MAX_URLS]
     if urls:
         runtime.act(runtime.router.advertise(urls, trio.current_time()))

@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ..transports.admission import Admission
 from ..transports.routes import Handler, Request, Response, Route
 from ..wire.addresses import Scope, scope, split_host_port
+from ..wire.json import JSONValue
 from .runtime import Runtime
 from .values import NodeStatistics
 
-__all__ = ["routes"]
+__all__ = ["Mount", "Mounting", "NodePages", "routes"]
 
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def routes(runtime: Runtime, statistics: Callable[[], NodeStatistics], accept: Handler) -> list[Route]:
+class Mounting:
+    """The listener of a node that serves more than the node; see the argument `mount` of `open_node`.
+
+    Attributes:
+        routes: of the node alone.
+        pages: what they answer.
+        admission: of all connections; who serves others says there which of them have proven themselves.
+        urls: where it listens; empty before it does.
+    """
+
+    def __init__(self, routes: Sequence[Route], pages: NodePages, admission: Admission) -> None:
+        self.routes: Final = routes
+        self.pages: Final = pages
+        self.admission: Final = admission
+        self.urls: tuple[str, ...] = ()
+
+
+Mount: TypeAlias = Callable[[Mounting], Awaitable[Sequence[Route]]]
+"""Is told what a listener would serve, before it listens, and says what it is to serve instead."""
+
+
+def routes(runtime: Runtime, pages: NodePages, accept: Handler) -> list[Route]:
     """The routes of one node; `accept` takes WebSocket connections at ``/``."""
-    pages = _Pages(runtime, statistics)
     limit = runtime.limits.websocket_message if runtime.legacy is None else runtime.limits.legacy_message
     return [
         Route("/", upgrade=accept, max_message=limit),
@@ -31,7 +53,9 @@ def routes(runtime: Runtime, statistics: Callable[[], NodeStatistics], accept: H
     ]
 
 
-class _Pages:
+class NodePages:
+    """What a node tells about itself over HTTP."""
+
     def __init__(self, runtime: Runtime, statistics: Callable[[], NodeStatistics]) -> None:
         self._runtime: Final = runtime
         self._statistics: Final = statistics
@@ -43,18 +67,22 @@ class _Pages:
         """JSON for load balancers: ``status``, ``uptime`` (ms), ``connections`` by channel, and the overlay's state."""
         if request.method not in ("GET", "HEAD"):
             return _not_allowed()
-        statistics = self._statistics()
         body = {
             "status": "ok",
             "uptime": round((trio.current_time() - self._start) * 1000),
             "connections": {},
-            "overlay": {
-                "id": self._runtime.identity.id.hex(),
-                "links": statistics.links,
-                "relaying": statistics.relaying,
-            },
+            "overlay": self.overlay(),
         }
         return Response.typed(200, json.dumps(body).encode(), "application/json")
+
+    def overlay(self) -> JSONValue:
+        """The overlay's state, as ``/health`` has it."""
+        statistics = self._statistics()
+        return {
+            "id": self._runtime.identity.id.hex(),
+            "links": statistics.links,
+            "relaying": statistics.relaying,
+        }
 
     async def metrics(self, request: Request) -> Response:
         """The counters in Prometheus' text format, for this machine only."""
@@ -63,7 +91,11 @@ class _Pages:
         remote = split_host_port(request.remote)
         if remote is None or scope(remote[0]) is not Scope.LOOPBACK:
             return Response.text(403, "metrics are served to this machine only\n")
-        return Response.typed(200, generate_latest(self._registry), _CONTENT_TYPE)
+        return Response.typed(200, self.exposition(), _CONTENT_TYPE)
+
+    def exposition(self) -> bytes:
+        """The counters in Prometheus' text format, for whoever may see them."""
+        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from ..wire.addresses import GROUP_PREFIX, split_host_port
@@ -124,6 +125,7 @@ def _parse_entry(entry: str) -> IPAddress | None:
     return address
 
 
+@lru_cache(4096)
 def _parse_ip(text: str) -> IPAddress | None:
     number, percent, _ = text.partition("%")
     try:

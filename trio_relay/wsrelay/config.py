@@ -168,6 +168,7 @@ class RelayConfig:
                 "key_store is required: give a store of access keys, or False to let everybody in without a key"
             )
         ChannelTable(self.channel_list)
+        self._check_paths()
         for address in self.listen_addresses:
             parse_listen(address)
         for name in _POSITIVE:
@@ -199,6 +200,17 @@ class RelayConfig:
     def channel_list(self) -> list[Channel]:
         """The channels, names made into channels."""
         return [Channel(name=channel) if isinstance(channel, str) else channel for channel in self.channels]
+
+    def _check_paths(self) -> None:
+        """Raises ValueError if a client of a channel could ask for the path of a page."""
+        owned = list(_PAGES)
+        if self.blob_store is not False:
+            owned.append(self.blob_store.route_prefix if isinstance(self.blob_store, BlobConfig) else "/blob")
+        for channel in self.channel_list:
+            path = f"/{channel.name}"
+            for page in owned:
+                if f"{path}/".startswith(f"{page}/") or page.rpartition("/")[0] == path:
+                    raise ValueError(f"two owners of one path: channel {channel.name!r} and the page {page}")
 
     @property
     def keys(self) -> KeyStore:

@@ -196,6 +196,7 @@ class RelayCore:
             peer.account = self.entrance.meter.add_connection(peer.key, trio.current_time())
             self._by_key.setdefault(peer.key, {})[peer] = None
         self.watching.announce(peer.address, True)
+        _log.debug("peer %s connected", peer.address, extra={"event": "peer_connected", "ip": peer.ip})
 
     def _leave(self, peer: LivePeer, *, vacates: bool = True) -> None:
         """The peer can not be reached any more; once."""
@@ -212,6 +213,7 @@ class RelayCore:
                 del self._by_key[peer.key]
         if self._registry.remove(peer) and vacates:
             self.watching.announce(peer.address, False)
+        _log.debug("peer %s left", peer.address, extra={"event": "peer_left", "ip": peer.ip})
 
     def _end(self, peer: LivePeer, ending: Ending, *, vacates: bool = True) -> None:
         """Ends a peer's connection: at once for everybody else, politely for itself."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from ..node.services import raise_alone
 from ..transports.admission import Admission, TransportStatistics
 from ..transports.http import serve_http
 from ..transports.routes import Route
@@ -153,6 +154,8 @@ async def serve_relay(
                 await trio.sleep_forever()
             finally:
                 relay._core.abort()
+    except BaseExceptionGroup as group:
+        raise_alone(group)
     finally:
         ended.set()
         with trio.CancelScope(shield=True), trio.move_on_after(config.limits.close_timeout):
