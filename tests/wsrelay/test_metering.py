@@ -112,6 +112,16 @@ class MeterMachine(RuleBasedStateMachine):
         assert found == expected
         assert list(found) == list(expected)
 
+    @rule(most=st.integers(0, 4))
+    def busiest_agree(self, most: int) -> None:
+        self.roll()
+        busy = [(sum(naive.current[:2]), key) for key, naive in self.model.items() if sum(naive.current[:2])]
+        expected = [
+            (key, (self.model[key].connections, tuple(self.model[key].current), ()))
+            for _, key in sorted(busy, reverse=True)[:most]
+        ]
+        assert list(self.meter.busiest(most, self.now).items()) == expected
+
     @invariant()
     def totals_agree(self) -> None:
         assert (self.meter.total_in, self.meter.total_out) == (self.total_in, self.total_out)
@@ -138,6 +148,20 @@ def test_a_window_rolls_when_it_is_exactly_its_length_old() -> None:
             history=(Window(11, 0, 100.0), Window(0, 7, 3700.0), Window(0, 0, 7300.0), Window(0, 0, 10900.0)),
         )
     }
+
+
+def test_the_busiest_are_those_of_the_running_window() -> None:
+    meter = TrafficMeter(60.0, 24, 0.0)
+    for key, begun, received, sent in [("a", 0.0, 9000, 9000), ("b", 50.0, 3, 0), ("c", 50.0, 1, 7), ("d", 50.0, 0, 0)]:
+        meter.add_connection(key, begun)
+        meter.record_in(key, received, begun)
+        meter.record_out(key, sent, begun)
+    assert list(meter.busiest(10, 59.0)) == ["a", "c", "b"]
+    assert meter.busiest(2, 60.0) == {
+        "c": KeyTraffic(1, Window(1, 7, 50.0), ()),
+        "b": KeyTraffic(1, Window(3, 0, 50.0), ()),
+    }
+    assert meter.busiest(10, 110.0) == {}
 
 
 @given(

@@ -146,7 +146,7 @@ class Pages:
     async def _metrics(self, request: Request) -> Response:
         if (refusal := self._refuse(request)) is not None:
             return refusal
-        return Response.typed(200, write_metrics(await self._core.statistics(), self._admission), CONTENT_TYPE)
+        return Response.typed(200, write_metrics(await self._core.statistics(busiest=0), self._admission), CONTENT_TYPE)
 
     def _refuse(self, request: Request) -> Response | None:
         """What somebody is answered who may not see ``/stats`` and ``/metrics``; None: he may."""

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import math
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ import trio
 from ..transports.routes import Headers, Request, Response
 from ..wire.json import JSONValue, encode
 from .admin import mask_key, refuse_stranger
-from .blob_pages import blob_statistics
+from .metering import KeyTraffic
 
 if TYPE_CHECKING:
     from .relay import RelayCore
@@ -48,7 +49,6 @@ class LivePage:
 
     def __init__(self, core: RelayCore) -> None:
         self._core: Final = core
-        self._began: Final = trio.current_time()
         self._data = b""
         self._stale_at = -math.inf
         self._making: Final = trio.Lock()
@@ -79,48 +79,41 @@ class LivePage:
     async def _look(self) -> dict[str, JSONValue]:
         """What the page shows. Times are Unix times and durations in seconds, sizes are bytes."""
         core = self._core
-        now = trio.current_time()
-        seen = core.registry.get_stats()
+        seen = await core.statistics(busiest=_MOST_KEYS, blob_timeout=_BLOB_TIMEOUT)
         data: dict[str, JSONValue] = {
             "time": time.time(),
-            "uptime": now - self._began,
-            "connections": len(core.registry),
+            "start_time": seen.start_time,
+            "uptime": seen.uptime,
+            "connections": seen.connections,
             "total_connections": seen.total_connections,
             "channels": {name: {"active": each.active, "peak": each.peak} for name, each in seen.channels.items()},
             "totals": {
                 "messages_relayed": seen.messages_relayed,
-                "bytes_in": core._router.bytes_in,
-                "bytes_out": core._router.bytes_out,
+                "bytes_in": seen.bytes_in,
+                "bytes_out": seen.bytes_out,
             },
-            "backlog": sum(outbox.size for outbox in core._by_outbox),
-            "watches": core._registry.watches,
-            "counts": dict(core.counts),
-            "keys": None if core.config.key_store is False else self._busiest_keys(now),
+            "backlog": seen.backlog,
+            "watches": seen.watches,
+            "counts": dict(seen.counts),
+            "keys": None if core.config.key_store is False else _masked(seen.keys),
         }
         if core.blobs is not None:
-            data["blobs"] = await self._blobs()
+            blobs = seen.blobs
+            data["blobs"] = None if blobs is None else {"entries": blobs.entries, "bytes": blobs.bytes}
         return data
 
-    def _busiest_keys(self, now: float) -> list[JSONValue]:
-        """Masked, whatever `RelayConfig.show_keys` says: a page is on a screen, which others see."""
-        busiest = self._core.entrance.meter.busiest(_MOST_KEYS, now)
-        return [
-            {
-                "key": mask_key(key),
-                "connections": traffic.connections,
-                "bytes_in": traffic.current.bytes_in,
-                "bytes_out": traffic.current.bytes_out,
-            }
-            for key, traffic in busiest.items()
-        ]
 
-    async def _blobs(self) -> JSONValue:
-        """None: the store could not tell, or not in time."""
-        with trio.move_on_after(_BLOB_TIMEOUT):
-            found = await blob_statistics(self._core.blobs, self._core.counts)
-            if found is not None:
-                return {"entries": found.entries, "bytes": found.bytes}
-        return None
+def _masked(keys: Mapping[str, KeyTraffic]) -> list[JSONValue]:
+    """Whatever `RelayConfig.show_keys` says: a page is on a screen, which others see."""
+    return [
+        {
+            "key": mask_key(key),
+            "connections": traffic.connections,
+            "bytes_in": traffic.current.bytes_in,
+            "bytes_out": traffic.current.bytes_out,
+        }
+        for key, traffic in keys.items()
+    ]
 
 
 @cache

@@ -24,7 +24,7 @@ function showCount(value) {
 function showBytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
-  while (value >= 1023.5 && unit < units.length - 1) {
+  while (value >= 999.5 && unit < units.length - 1) {
     value /= 1024;
     unit += 1;
   }
@@ -134,13 +134,12 @@ const samples = [];
 function keep(data) {
   const sample = { at: now(), data, rates: null };
   const before = samples[samples.length - 1]?.data;
-  const seconds = before && data ? data.uptime - before.uptime : 0;
-  if (before && data && seconds === 0) return; // the server's answer to somebody else, seen before
-  if (seconds > 0) {
-    const rate = (value) => Math.max(0, value(data) - value(before)) / seconds;
-    sample.rates = CHARTS.map((chart) => (chart.rate ? rate(chart.rate) : null));
-  } else if (seconds < 0) {
-    samples.push({ at: sample.at, data: null, rates: null }); // another run of the server
+  if (before && data && data.start_time !== before.start_time) {
+    samples.push({ at: sample.at, data: null, rates: null }); // another run of the server, which counts from 0
+  } else if (before && data) {
+    const seconds = data.uptime - before.uptime;
+    if (seconds === 0) return; // the server's answer to somebody else, seen before
+    sample.rates = CHARTS.map((chart) => (chart.rate ? (chart.rate(data) - chart.rate(before)) / seconds : null));
   }
   samples.push(sample);
   while (samples.length > MOST_SAMPLES || samples[0].at < sample.at - SPAN) samples.shift();
@@ -183,7 +182,7 @@ function drawCharts() {
 }
 
 function drawChannels(channels) {
-  const entries = Object.entries(channels).sort(([a, x], [b, y]) => y.active - x.active || y.peak - x.peak || (a < b ? -1 : 1));
+  const entries = Object.entries(channels).sort(([a, x], [b, y]) => y.peak - x.peak || (a < b ? -1 : 1));
   tables.channels.fill(
     entries.map(([name, { active, peak }]) => {
       if (!channelSparks.has(name)) channelSparks.set(name, new Spark(`Connections of channel ${name}`));
@@ -237,7 +236,7 @@ function draw(data) {
   drawKeys(data.keys);
   drawTotals(data);
   write(find("uptime"), `up for ${showTime(data.uptime)}`);
-  find("uptime").title = `since ${new Date((data.time - data.uptime) * 1000).toLocaleString("en-GB")}`;
+  find("uptime").title = `since ${new Date(data.start_time * 1000).toLocaleString("en-GB")}`;
   document.title = `${whole.format(data.connections)} connected · Relay`;
 }
 
@@ -304,6 +303,7 @@ function lose(reason) {
   lostSince ??= new Date();
   if (samples.length && samples[samples.length - 1].data) keep(null);
   say("lost", `${reason} since ${lostSince.toLocaleTimeString("en-GB")}. Trying again.`);
+  if (samples.length) write(find("uptime"), "The tables show the last numbers.");
   document.title = "No connection · Relay";
   drawCharts();
 }
@@ -323,6 +323,11 @@ async function ask(used) {
   }
 }
 
+function plan() {
+  clearTimeout(timer);
+  timer = setTimeout(look, document.hidden ? HIDDEN_PERIOD : PERIOD);
+}
+
 async function look() {
   clearTimeout(timer);
   if (asking) return;
@@ -331,7 +336,7 @@ async function look() {
   const [status, data] = await ask(used);
   asking = false;
   if (locked) return;
-  timer = setTimeout(look, document.hidden ? HIDDEN_PERIOD : PERIOD);
+  plan();
   if (used !== key) look(); // another key was given meanwhile
   else if (data) show(data);
   else if (status === 403) askForKey(used === null ? "" : "The server does not accept this key.");
@@ -349,10 +354,15 @@ find("ask").addEventListener("submit", (event) => {
   look();
 });
 
-find("forget").addEventListener("click", () => askForKey(""));
+find("forget").addEventListener("click", () => {
+  remember(null);
+  location.reload(); // what was shown is forgotten, too
+});
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !locked) look();
+  if (locked) return;
+  if (document.hidden) plan();
+  else look();
 });
 
 key = recall();
