@@ -20,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 import trio_relay
 import trio_relay.node.values
 import trio_relay.testing
+import trio_relay.wsrelay
 from trio_relay.wire.json import JSONValue
 
 HERE: Final = Path(__file__).parent
@@ -34,7 +35,7 @@ nitpicky = True
 # Names of other packages have no page here, nor have those of inner modules, if they are not public.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!trio_relay).*"),
-    (r"py:class", r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+)\..*"),
+    (r"py:class", r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+|wsrelay\.[a-z_]+)\..*"),
 ]
 
 myst_heading_anchors = 4
@@ -53,6 +54,7 @@ html_show_copyright = False
 
 _PUBLIC: Final = {
     **{name: f"trio_relay.testing.{name}" for name in trio_relay.testing.__all__},
+    **{name: f"trio_relay.wsrelay.{name}" for name in trio_relay.wsrelay.__all__},
     **{name: f"trio_relay.{name}" for name in trio_relay.__all__},
 }
 """Public name -> where the reference has it."""
@@ -101,6 +103,13 @@ def _find_public(
     return found
 
 
+def _show_factories(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """A default that is made anew each time is ``...``: what the signature has for it can not be laid out."""
+    return (signature.replace("<factory>", "...") if signature is not None else None), returns
+
+
 # The annotations of a msgspec.Struct are evaluated in its module, and that of `Message` has no other need of the name.
 trio_relay.node.values.JSONValue = JSONValue  # type: ignore[attr-defined]
 
@@ -109,5 +118,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_lexer("hex", TextLexer)
     app.connect("source-read", _unlink_files_outside)
     app.connect("autodoc-process-docstring", _link_names)
+    app.connect("autodoc-process-signature", _show_factories)
     app.connect("missing-reference", _find_public)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""The names of all counters that a node, and a relay server, can show, read from the code."""
+"""The names of all counters that a node, a relay server and its client can show, read from the code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 from trio_relay.transports.admission import Ending
 from trio_relay.wire.hello import Reason
+from trio_relay.wsrelay.client.core import Ignored
 
 PACKAGE: Final = Path(__file__).parent.parent / "trio_relay"
 TRANSPORT: Final = "transport_"
@@ -28,10 +29,19 @@ def counted() -> frozenset[str]:
 @cache
 def counted_by_relay() -> frozenset[str]:
     """Those of a relay server."""
-    files = [path for path in PACKAGE.joinpath("wsrelay").glob("*.py")]
-    names = {name for path in files for name in _literal_keys(path)}
-    refusals = {name for path in files for name in _refusals(path)}
-    return frozenset(names | refusals)
+    return frozenset(_literals_of(PACKAGE / "wsrelay"))
+
+
+@cache
+def counted_by_client() -> frozenset[str]:
+    """Those of a relay server's client."""
+    return frozenset(_literals_of(PACKAGE / "wsrelay" / "client")) | {kind.value for kind in Ignored}
+
+
+def _literals_of(folder: Path) -> Iterator[str]:
+    for path in folder.glob("*.py"):
+        yield from _literal_keys(path)
+        yield from _arguments(path)
 
 
 def _literal_keys(path: Path) -> Iterator[str]:
@@ -41,11 +51,14 @@ def _literal_keys(path: Path) -> Iterator[str]:
             yield from _keys(node.slice)
 
 
-def _refusals(path: Path) -> Iterator[str]:
-    """The counters in ``_Refused(ending, counter)`` and ``_undelivered(sender, to, counter, reason)``."""
-    places = {"_Refused": 1, "self._undelivered": 2}
+_NAMING: Final = {"_Refused": 1, "self._undelivered": 2, "_fail": 1, "self._drop": 0}
+"""Functions of the relay that are given a counter's name -> which of their arguments that is."""
+
+
+def _arguments(path: Path) -> Iterator[str]:
+    """The counters that are given to a function as a literal."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None:
+        if isinstance(node, ast.Call) and (place := _NAMING.get(ast.unparse(node.func))) is not None:
             yield from _keys(node.args[place])
 
 

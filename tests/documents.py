@@ -3,7 +3,9 @@
 Marks are HTML comments on the line above a fence, which no reader sees:
 
 - ``<!-- fragment: why -->``: not executed, because it is no program;
-- ``<!-- output -->``: what the program or the commands above it print.
+- ``<!-- output -->``: what the program or the commands above it print;
+- ``<!-- serves -->``: a program that prints the URL at which it serves, and goes on;
+- ``<!-- vectors: NAME -->``: what clients and a relay server of that kind say to each other.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ DOCUMENTS: Final = [
     *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts),
 ]
+RELAY_PAGES: Final = [DOCS / "howto" / name for name in ("relay-server.md", "relay-client.md")]
+"""Their blocks of Python need a running relay server."""
 EXAMPLES: Final = sorted((DOCS / "examples").glob("*.py"))
 
 FENCE: Final = re.compile(r"^([ ]*)```(\w*)[^\n]*\n(.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)

@@ -4,6 +4,7 @@ options of the command line. What a reader must find is in them: every public na
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,15 +18,23 @@ import trio
 
 import trio_relay
 import trio_relay.testing
+import trio_relay.wsrelay
 from benchmarks.__main__ import BENCHMARKS
 from trio_relay.cli.arguments import make_parser
 
-from .counters import PACKAGE, counted, expand
+from .counters import PACKAGE, counted, counted_by_client, counted_by_relay, expand
 from .documents import DOCS, DOCUMENTS, TOP, blocks, name_of
 
 REFERENCE: Final = "".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 COUNTERS: Final = (DOCS / "reference" / "counters.md").read_text(encoding="utf-8")
 LIMITS: Final = frozenset(field.name for field in fields(trio_relay.Limits))
+OPTIONS_OF_RELAY: Final = (
+    trio_relay.wsrelay.RelayConfig,
+    trio_relay.wsrelay.BlobConfig,
+    trio_relay.wsrelay.Channel,
+    trio_relay.wsrelay.Hooks,
+    trio_relay.wsrelay.RelayStatistics,
+)
 NODE_ID: Final = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -33,7 +42,9 @@ def texts() -> list[tuple[str, str]]:
     return [(name_of(page), page.read_text(encoding="utf-8")) for page in DOCUMENTS]
 
 
-@pytest.mark.parametrize("module", [trio_relay, trio_relay.testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [trio_relay, trio_relay.testing, trio_relay.wsrelay], ids=lambda module: module.__name__
+)
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
     directive = rf"^\.\. (?:auto\w+|py:\w+):: {re.escape(module.__name__)}\.(\w+)(?:\(\))?$"
     assert sorted(re.findall(directive, REFERENCE, re.MULTILINE)) == sorted(module.__all__)
@@ -54,9 +65,11 @@ def table_rows(title: str) -> set[str]:
 
 
 def test_every_counter_is_in_the_reference_and_the_reverse() -> None:
-    titles = re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE)
-    documented = set().union(*(table_rows(title) for title in titles if title != "Sizes"))
-    assert documented == counted()
+    assert table_rows("Relay server") == counted_by_relay()
+    assert table_rows("Relay client") == counted_by_client()
+    titles = set(re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE))
+    node = titles - {"Relay server", "Relay client", "Sizes", "Sizes of a relay client"}
+    assert set().union(*map(table_rows, node)) == counted()
 
 
 def columns(text: str, head: str) -> Iterator[str]:
@@ -71,8 +84,8 @@ def columns(text: str, head: str) -> Iterator[str]:
 
 def test_counters_that_pages_name_exist() -> None:
     """In columns of counters, every name; elsewhere, what begins as some counter does."""
-    counters = counted().union(*map(expand, counted()))
-    known = counters | LIMITS | table_rows("Sizes") | set(trio_relay.__all__) | NOT_COUNTERS
+    counters = counted().union(*map(expand, counted())) | counted_by_relay() | counted_by_client()
+    known = counters | LIMITS | table_rows("Sizes") | set(trio_relay.__all__) | RELAY_OPTIONS | NOT_COUNTERS
     beginnings = tuple({f"{counter.partition('_')[0]}_" for counter in counters if "_" in counter})
     unknown = []
     for page, text in texts():
@@ -83,6 +96,12 @@ def test_counters_that_pages_name_exist() -> None:
             unknown += [(page, name) for name in re.findall(r"`(\w+)`", cells) if name not in known]
     assert unknown == []
 
+
+RELAY_OPTIONS: Final = frozenset(
+    {field.name for kind in OPTIONS_OF_RELAY for field in fields(kind)}
+    | set(inspect.signature(trio_relay.wsrelay.open_relay_client).parameters)
+)
+"""What a relay server and its client can be told, and what a server tells."""
 
 NOT_COUNTERS: Final = frozenset(
     {"not_delivered", "send_nowait", "receive_data", "link_count", "transport_REASON", "protocol"}
@@ -100,7 +119,7 @@ async def test_sizes_and_metrics_that_pages_name_are_served() -> None:
             await stream.send_all(f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
             with trio.fail_after(10):
                 served = b"".join([data async for data in stream]).decode()
-    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_[a-z_]+)", text)}
+    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_(?!ws_)[a-z_]+)", text)}
     assert named
     assert [name for name in sorted(named) if f"# TYPE {name}" not in served and f"\n{name}" not in served] == []
 

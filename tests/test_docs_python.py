@@ -4,7 +4,7 @@ A block with a whole program (it has a `trio.run` or tests, or its output is sho
 shown. The other blocks of a page run one after the other in one namespace, inside Trio, as their page says: `node` is
 an open node, `friend` the id of another one, which sends back what it gets; `relay.example.org` is a relay on this
 machine. The files `chain.pem`, `key.pem` and `ca.pem` are there. Blocks that are files belong to
-tests/test_docs_tutorial.py.
+tests/test_docs_tutorial.py; pages about the relay server are executed by tests/test_docs_relay.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trio.testing import MockClock
 import trio_relay
 from trio_relay.testing import open_testnet
 
-from .documents import DOCUMENTS, EXAMPLES, TOP, Block, blocks, compile_block, name_of
+from .documents import DOCUMENTS, EXAMPLES, RELAY_PAGES, TOP, Block, blocks, compile_block, name_of
 from .shown import check_output
 
 DEADLINE: Final = 20.0
@@ -40,7 +40,7 @@ FRAGMENTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The Python blocks of a page that are executed here.
+    """The Python blocks of a page that are executed.
 
     Attributes:
         programs: each with the block that shows its output, if there is one.
@@ -54,7 +54,7 @@ def executed(page: Path) -> Executed:
     snippets, programs = [], []
     found = blocks(page)
     for block, following in itertools.zip_longest(found, found[1:]):
-        if block.language == "python" and block.mark not in ("fragment", "file"):
+        if block.language == "python" and block.mark not in ("fragment", "file", "serves"):
             shown = following if following is not None and following.mark == "output" else None
             if shown is not None or re.search(r"^ *trio\.run\(|^async def test_", block.code, re.MULTILINE):
                 programs.append((block, shown))
@@ -63,7 +63,9 @@ def executed(page: Path) -> Executed:
     return Executed(snippets, programs)
 
 
-PAGES: Final = {page: found for page in DOCUMENTS if (found := executed(page)) != Executed([], [])}
+PAGES: Final = {
+    page: found for page in DOCUMENTS if page not in RELAY_PAGES and (found := executed(page)) != Executed([], [])
+}
 
 
 def run_tests(namespace: dict[str, Any]) -> None:
@@ -92,15 +94,22 @@ async def run_snippets(snippets: list[Block]) -> None:
             [node], friend = net.leaves, net.relays[1]
             nursery.start_soon(echo, friend)
             namespace: dict[str, Any] = {"trio": trio, "trio_relay": trio_relay, "node": node, "friend": friend.id}
-            for block in snippets:
-                source = block.padded.replace("ws://relay.example.org:9001", relay.urls[0])
-                code = compile_block(source, block.page)
-                assert isinstance(code, CodeType)
-                # Without `await` in it, it is run by now.
-                running = eval(code, namespace)
-                if code.co_flags & inspect.CO_COROUTINE:
-                    await running
+            await run_blocks(snippets, namespace, {"ws://relay.example.org:9001": relay.urls[0]})
             nursery.cancel_scope.cancel()
+
+
+async def run_blocks(snippets: list[Block], namespace: dict[str, Any], urls: dict[str, str]) -> None:
+    """Runs blocks one after the other, with the URLs of this machine in place of those that they name."""
+    for block in snippets:
+        source = block.padded
+        for named, url in urls.items():
+            source = source.replace(named, url)
+        code = compile_block(source, block.page)
+        assert isinstance(code, CodeType)
+        # Without `await` in it, it is run by now.
+        running = eval(code, namespace)
+        if code.co_flags & inspect.CO_COROUTINE:
+            await running
 
 
 @pytest.fixture
@@ -108,12 +117,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, empty but for what TLS needs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["program"])
+    write_certificates()
+    return tmp_path
+
+
+def write_certificates() -> None:
+    """Into the current folder."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "relay.example.org")
     authority.cert_pem.write_to_path("ca.pem")
     certificate.cert_chain_pems[0].write_to_path("chain.pem")
     certificate.private_key_pem.write_to_path("key.pem")
-    return tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -132,7 +146,7 @@ def test_python_of_page_runs(page: Path, folder: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(example: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if "sys.argv" in example.read_text(encoding="utf-8"):
-        assert example.name == "relay.py", "tests/test_docs_tutorial.py runs it as a process"
+        assert example.name in ("relay.py", "relay_server.py"), "tests/test_docs_tutorial.py runs it as a process"
         return
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out

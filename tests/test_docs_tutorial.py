@@ -1,4 +1,5 @@
-"""The tutorial, step by step as it stands: its files, its commands, what they print. And `docs/examples/relay.py`.
+"""The tutorial, step by step as it stands: its files, its commands, what they print. And the examples that are
+processes: `relay.py`, `relay_server.py`.
 
 Commands that go on (nodes, the greeter) run as processes until the end; the others run here, but for pytest. Port 9001
 is a free one, `ID` is what the process printed that was started last.
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import trio
 
 from trio_relay import Identity
 from trio_relay.cli import main
+from trio_relay.wsrelay import open_relay_client
 
 from .documents import DOCS, Block, blocks
 from .shown import check_output
@@ -137,4 +140,20 @@ def test_the_relay_of_the_examples_ends_in_order(tmp_path: Path) -> None:
     guests.write_text(f"{Identity.generate().id.hex()}\n{Identity.generate().id.hex()}\n", encoding="utf-8")
     with running(f"python {DOCS / 'examples' / 'relay.py'} {key} {guests} 127.0.0.1:0") as process:
         assert read_lines(process, 1).startswith(f"relay {Identity.load(key).id.hex()} ws://127.0.0.1:")
+    assert process.returncode == 0
+
+
+def test_the_relay_server_of_the_examples_ends_in_order(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("# those who may connect\nfirst-key\n", encoding="utf-8")
+
+    async def talk(url: str) -> object:
+        with trio.fail_after(DEADLINE):
+            async with open_relay_client(url, "chat", "alice-0001", key="first-key") as client:
+                await client.send("chat:alice-0001", "a message to myself")
+                return (await client.receive()).payload
+
+    with running(f"python {DOCS / 'examples' / 'relay_server.py'} {keys} 127.0.0.1:0") as process:
+        url = read_lines(process, 1).removeprefix("relay server at ").strip()
+        assert trio.run(talk, url) == "a message to myself"
     assert process.returncode == 0

@@ -153,10 +153,11 @@ class Request:
     """
 
     method: str
-    target: str
+    # Queries and headers may hold keys.
+    target: str = field(repr=False)
     path: str
-    query: str
-    headers: Headers = ()
+    query: str = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
     remote: str = ""
     local: str = ""
     secure: bool = False

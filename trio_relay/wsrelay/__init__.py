@@ -4,6 +4,7 @@ Clients connect to ``/{channel}/{id}`` and write JSON messages to each other's a
 who is connected, and exchange small blobs over HTTP.
 """
 
+from ..transports.routes import Request, Response
 from .addresses import Channel, PeerAddress, default_parse_id, percent_decoded
 from .blobs import (
     BlobStatistics,
@@ -74,6 +75,8 @@ __all__ = [
     "RelayRefused",
     "RelayReplaced",
     "RelayStatistics",
+    "Request",
+    "Response",
     "ServerError",
     "SqliteBlobStore",
     "Undelivered",

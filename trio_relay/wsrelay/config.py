@@ -95,9 +95,11 @@ class RelayConfig:
         tls: for listening with ``wss``.
         origins: values of the Origin header that may open WebSockets (requests without one may); None: any.
         trusted_proxies: networks whose ``X-Forwarded-For`` is believed.
-        max_bytes_per_second_per_key: and its burst, a tenfold of it unless said; None: no limit. What exceeds it is
-            refused like too many messages.
-        max_bytes_per_second_per_ip: the same for an address.
+        max_bytes_per_second_per_key: received from all connections of a key together; None: no limit. What exceeds it
+            is refused like too many messages.
+        burst_bytes_per_key: what may come at once; default: a tenfold of the rate, `max_message` at least.
+        max_bytes_per_second_per_ip: the same for an IP address (IPv6: for a /64).
+        burst_bytes_per_ip: likewise.
         max_message: one received message; a longer one closes its connection with 1009. The original takes 100 MiB.
         max_watches: addresses that one peer may watch.
         slow_consumer: what happens when a client's queue is above `queue_bytes` or `queue_messages`. ``pause``: reading
@@ -107,7 +109,8 @@ class RelayConfig:
         slow_consumer_timeout: see there.
         queue_bytes: of one client's queue.
         queue_messages: of one client's queue.
-        verify_timeout: for the key store and `Hooks.verify_peer` together, while a client waits to be let in.
+        verify_timeout: for the key store and `Hooks.verify_peer` together, while a client waits to be let in; under
+            ``reject-upgrade`` the key store has `Limits.handshake_timeout` at most.
         hook_timeout: for any other asynchronous hook.
         key_check_interval: how often the keys of live connections are validated again; one that became invalid closes
             its connections. None: never.

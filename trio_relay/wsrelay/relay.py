@@ -343,5 +343,6 @@ class RelayCore:
 
     async def _wait_all_gone(self) -> None:
         if self._connected:
-            self._all_gone = trio.Event()
+            if self._all_gone is None or self._all_gone.is_set():
+                self._all_gone = trio.Event()  # else somebody waits for it already
             await self._all_gone.wait()

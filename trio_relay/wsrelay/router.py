@@ -84,6 +84,7 @@ class Router:
         self._hooks = config.hooks
         self._hook_timeout = config.hook_timeout
         self._pauses = config.slow_consumer == "pause"
+        self._drops_oldest = config.slow_consumer == "drop-oldest"
         self._slow_timeout = config.slow_consumer_timeout
         self._key_rates = _rates(config.max_bytes_per_second_per_key, config.burst_bytes_per_key, config.max_message)
         self._ip_rates = _rates(config.max_bytes_per_second_per_ip, config.burst_bytes_per_ip, config.max_message)
@@ -196,9 +197,9 @@ class Router:
 
     def _send(self, sender: LivePeer, target: LivePeer, payloads: Sequence[bytes], now: float) -> None:
         size = sum(map(len, payloads))
-        sent = target.outbox.send(payloads, size)
+        sent = target.outbox.send(payloads, size)  # under drop-oldest, the last so many
         if sent < len(payloads):
-            size = sum(map(len, payloads[:sent]))
+            size = sum(map(len, payloads[-sent:] if self._drops_oldest else payloads[:sent])) if sent else 0
             if sender.reports:
                 for _ in range(len(payloads) - sent):
                     self._report(sender, target.address, "slow")

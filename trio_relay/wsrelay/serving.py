@@ -25,6 +25,18 @@ from .statistics import RelayStatistics
 __all__ = ["Relay", "serve_relay"]
 
 
+_FIXED: Final = (
+    "listen",
+    "tls",
+    "key_store",
+    "blob_store",
+    "max_message",
+    "stats_window",
+    "stats_history",
+    "limits",
+)
+
+
 class Relay:
     """A relay server that is running.
 
@@ -57,7 +69,7 @@ class Relay:
 
     @property
     def blob_store(self) -> BlobStore | None:
-        """The blob store; None: there is none."""
+        """The blob store, or None where there is none."""
         return self._core.blobs.store if self._core.blobs is not None else None
 
     @property
@@ -101,9 +113,10 @@ class Relay:
         """Changes limits, rates, hooks and policies while clients stay connected.
 
         Raises:
-            ValueError: another key store, blob store, address, TLS context or `max_message` is given: those stay.
+            ValueError: an option is not as it was that can not be changed: ``listen``, ``tls``, ``key_store``,
+                ``blob_store``, ``max_message``, ``stats_window``, ``stats_history``, ``limits``.
         """
-        for name in ("listen", "tls", "key_store", "blob_store", "max_message"):
+        for name in _FIXED:
             if getattr(config, name) != getattr(self._core.config, name):
                 raise ValueError(f"expected the {name} that the relay was started with: it can not be changed")
         self._core.configure(config)
@@ -115,7 +128,9 @@ class Relay:
     async def aclose(self) -> None:
         """Ends the server politely: stops listening, tells clients, waits for them, closes the rest; idempotent.
 
-        Takes `RelayConfig.drain_timeout` and three close timeouts at most. When it returns, `serve_relay` does.
+        Takes `RelayConfig.drain_timeout` and three close timeouts at most, and with a listener of its own up to
+        `RelayConfig.hook_timeout` more, if `Hooks.on_peer_disconnect` takes so long. When it returns, `serve_relay`
+        does.
         """
         self._stop_listening()
         try:

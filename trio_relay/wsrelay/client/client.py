@@ -74,7 +74,7 @@ class RelayClient:
 
     @property
     def address(self) -> str:
-        """``channel:id``: where peers reach it."""
+        """Where peers reach it, ``channel:id``."""
         return self._desk.address
 
     @property
@@ -229,7 +229,7 @@ class RelayClient:
 
     @property
     def presence(self) -> Mapping[str, bool | None]:
-        """Watched address -> whether it is online, as last heard; None: not known. A live, read-only view.
+        """Whether each watched address is online, as last heard, or None where that is not known; a read-only view.
 
         Everything is unknown while the client is not connected.
         """
