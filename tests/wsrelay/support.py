@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 import trio.testing
@@ -19,11 +18,51 @@ from trio_relay.transports.http import HttpServer
 from trio_relay.transports.routes import RouteTable
 from trio_relay.wsrelay import Relay, RelayConfig, serve_relay
 
+from .raw_client import (
+    BINARY,
+    CLOSE,
+    PATIENCE,
+    PING,
+    PONG,
+    TEXT,
+    RawClient,
+    client_frame,
+    compact,
+    upgrade_request,
+)
+
+__all__ = [
+    "ALICE",
+    "BINARY",
+    "BOB",
+    "CAROL",
+    "CLOSE",
+    "LIMITS",
+    "PATIENCE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Client",
+    "Clients",
+    "RawClient",
+    "Relaying",
+    "client_frame",
+    "compact",
+    "error",
+    "eventually",
+    "make_config",
+    "relaying",
+    "routed",
+    "status",
+    "target_of",
+    "unwatch",
+    "upgrade_request",
+    "watch",
+]
+
 ALICE: Final = "pwa:alice123"
 BOB: Final = "pwa:bobbobbob"
 CAROL: Final = "pwa:carol123"
-PATIENCE: Final = 10.0
-"""Seconds that an answer may take; nothing waits so long that works."""
 LIMITS: Final = Limits(close_timeout=0.5)
 LOOK_AGAIN: Final = 0.005
 
@@ -55,11 +94,6 @@ def unwatch(address: str) -> dict[str, object]:
     return {"type": "unwatch", "address": address}
 
 
-def compact(value: object) -> str:
-    """JSON as JavaScript writes it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
 async def eventually(holds: Callable[[], bool | Awaitable[bool]], what: str) -> None:
     """Waits until something holds that no event tells of."""
     with trio.move_on_after(PATIENCE):
@@ -80,8 +114,9 @@ class Client:
 
     _numbers: Final = itertools.count()
 
-    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+    def __init__(self, connection: trio_websocket.WebSocketConnection, stream: trio.abc.Stream) -> None:
         self._connection: Final = connection
+        self._stream: Final = stream
         self.binary = 0
 
     async def send(self, *frames: object) -> None:
@@ -120,6 +155,7 @@ class Client:
                 frames.append(await self.receive())
         except trio_websocket.ConnectionClosed as closed:
             assert closed.reason is not None
+            await trio.aclose_forcefully(self._stream)
             return frames, closed.reason.code, closed.reason.reason or ""
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
@@ -131,7 +167,13 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 
 class Clients:
-    """Connects clients to one server."""
+    """Connects clients to one server.
+
+    Attributes:
+        port: of a server on a socket; 0 otherwise.
+    """
+
+    port = 0
 
     def __init__(self, nursery: trio.Nursery, dial: Dial) -> None:
         self._nursery: Final = nursery
@@ -156,14 +198,14 @@ class Clients:
             stream = await self._dial()
             connection = await trio_websocket.wrap_client_stream(
                 self._nursery,
-                stream,
+                cast(trio.SocketStream, stream),
                 "127.0.0.1",
                 target,
                 extra_headers=list(headers),
                 message_queue_size=100_000,
                 max_message_size=16 * 1024 * 1024,
             )
-        return Client(connection)
+        return Client(connection, stream)
 
     async def join(self, target: str) -> Client:
         """The same for one that the server has let in already."""
@@ -224,9 +266,7 @@ def make_config(**options: Any) -> RelayConfig:
 
 
 @asynccontextmanager
-async def relaying(
-    *, memory: bool = False, lockstep: bool = False, **options: Any
-) -> AsyncIterator[Relaying]:
+async def relaying(*, memory: bool = False, lockstep: bool = False, **options: Any) -> AsyncIterator[Relaying]:
     """A relay server for the time of the block.
 
     On a socket; or over memory streams, for a mock clock; with `lockstep`, over ones that hold nothing between writer
@@ -253,99 +293,14 @@ async def relaying(
                 ours, theirs = pair()
                 nursery.start_soon(server.serve_stream, theirs)
                 return ours
-            host, _, port = relay.addresses[0].rpartition(":")
-            return await trio.open_tcp_stream(host, int(port))
+            return await trio.open_tcp_stream("127.0.0.1", running.port)
 
         running = Relaying(nursery, dial)
         running.relay, running.ended, running.stop = relay, ended, scope.cancel
+        if relay.addresses:
+            running.port = int(relay.addresses[0].rpartition(":")[2])
         try:
             yield running
         finally:
             nursery.cancel_scope.cancel()
             await running.abort()
-
-
-# Clients that break rules
-
-
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-def upgrade_request(target: str = "/pwa/alice123", headers: str = "") -> bytes:
-    return (
-        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    ).encode("latin-1")
-
-
-def client_frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
-    """A frame with the mask 0, so that the payload can be seen in it."""
-    first = bytes([opcode | (0x80 if fin else 0)])
-    if len(payload) < 126:
-        return first + bytes([0x80 | len(payload)]) + bytes(4) + payload
-    if len(payload) < 65536:
-        return first + b"\xfe" + struct.pack(">H", len(payload)) + bytes(4) + payload
-    return first + b"\xff" + struct.pack(">Q", len(payload)) + bytes(4) + payload
-
-
-class RawClient:
-    """A stream after the upgrade; nothing is read or answered by itself."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream: Final = stream
-        self._read = b""
-
-    async def send(self, *frames: object) -> None:
-        """Frames in one write: JSON values and text as text frames, bytes as they are."""
-        data = b"".join(
-            frame if isinstance(frame, bytes) else client_frame((frame if isinstance(frame, str) else compact(frame)).encode())
-            for frame in frames
-        )
-        with trio.fail_after(PATIENCE):
-            await self.stream.send_all(data)
-
-    async def head(self) -> bytes:
-        """The response to the upgrade request."""
-        while b"\r\n\r\n" not in self._read:
-            await self._more()
-        head, _, self._read = self._read.partition(b"\r\n\r\n")
-        return head
-
-    async def frame(self) -> tuple[int, bytes]:
-        """The next frame's opcode and payload.
-
-        Raises:
-            EOFError: the stream has ended.
-        """
-        first, length = await self._take(2)
-        if length == 126:
-            (length,) = struct.unpack(">H", await self._take(2))
-        elif length == 127:
-            (length,) = struct.unpack(">Q", await self._take(8))
-        return first & 0x0F, await self._take(length)
-
-    async def end(self) -> tuple[list[Any], int, str]:
-        """As `Client.end`; does not answer the close frame."""
-        frames = []
-        try:
-            while True:
-                opcode, payload = await self.frame()
-                if opcode == CLOSE:
-                    return frames, int.from_bytes(payload[:2], "big"), payload[2:].decode()
-                if opcode in (TEXT, BINARY):
-                    frames.append(json.loads(payload))
-        except (EOFError, trio.BrokenResourceError):
-            return frames, 1006, ""
-
-    async def _take(self, size: int) -> bytes:
-        while len(self._read) < size:
-            await self._more()
-        data, self._read = self._read[:size], self._read[size:]
-        return data
-
-    async def _more(self) -> None:
-        with trio.fail_after(PATIENCE):
-            chunk = await self.stream.receive_some(65536)
-        if not chunk:
-            raise EOFError
-        self._read += bytes(chunk)
