@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_relay.exceptions import RemoteProtocolError
-from trio_relay.wire.json import MAX_DEPTH, JSONValue, require_shallow, decode_untrusted, encode
+from trio_relay.wire.json import MAX_DEPTH, JSONValue, decode_untrusted, encode, require_shallow
 
 # Quotes and backslashes in every neighbourhood, and what UTF-8 makes of characters above ASCII and of halves of pairs.
 pieces = st.sampled_from([*'[]{}"\\,:1n é\ud800', '""', '\\"', "\\\\", "[]", "[{", "}]", '"["', '"a":', "[[[[", "]]]]"])
