@@ -196,7 +196,7 @@ class Walk:
         await eventually(lambda: self.core._connected == 0, "all are gone")
         self.check()
         await eventually(lambda: not len(self.core.watching._announcements), "nothing waits")
-        statistics = await self.running.relay.statistics()
+        statistics = self.running.relay.statistics()
         assert (statistics.connections, statistics.watches, statistics.backlog) == (0, 0, 0)
 
 
@@ -251,8 +251,8 @@ async def test_the_books_agree_whatever_happens(memory: bool, caplog: pytest.Log
                 walk.check()
             await walk.end()
             done.update(walk.done)
-            counts.update((await running.relay.statistics()).counts)
-            done["relayed"] += (await running.relay.statistics()).messages_relayed
+            counts.update(running.relay.statistics().counts)
+            done["relayed"] += running.relay.statistics().messages_relayed
     assert done["relayed"] > 0
     assert {"protocol_error", "refused_key", "rate_limited_messages", "target_offline"} <= set(counts)
     if LONG:

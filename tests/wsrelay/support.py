@@ -249,7 +249,7 @@ class Relaying(Clients):
 
     async def counts(self, name: str) -> int:
         """One of the relay's counters."""
-        return (await self.relay.statistics()).counts.get(name, 0)
+        return self.relay.statistics().counts.get(name, 0)
 
 
 def make_config(**options: Any) -> RelayConfig:

@@ -33,7 +33,7 @@ async def relay(request: pytest.FixtureRequest) -> AsyncIterator[Relaying]:
 
 
 async def watches(relay: Relaying) -> int:
-    return (await relay.relay.statistics()).watches
+    return relay.relay.statistics().watches
 
 
 async def gone(relay: Relaying, number: int) -> None:

@@ -35,6 +35,7 @@ NUMBER: Final = 400
 """Messages: more than the sockets of both ends hold."""
 BATCH: Final = 64 * 1024 + 2 * SIZE
 """What one read brings, at most: so much may be above the bound."""
+LIMITED: Final = error("RATE_LIMITED", "Too many messages")
 TOO_SLOW: Final = error("TOO_SLOW", "Messages were not read in time")
 
 
@@ -66,7 +67,7 @@ class Scene:
     async def observe(self) -> None:
         """Remembers the backlog and what Carol is told, while she is served as always."""
         while True:
-            self.most = max(self.most, (await self.relay.relay.statistics()).backlog)
+            self.most = max(self.most, self.relay.relay.statistics().backlog)
             await self.carol.send(routed(CAROL, CAROL, 1))
             with trio.fail_after(PATIENCE / 2):
                 while (frame := await self.carol.receive()) != routed(CAROL, CAROL, 1):
@@ -119,7 +120,7 @@ async def test_pause_stops_reading_from_the_sender_and_loses_nothing(lockstep: b
 
 
 async def backlog_is(it: Scene, size: int) -> bool:
-    return (await it.relay.relay.statistics()).backlog == size
+    return it.relay.relay.statistics().backlog == size
 
 
 async def test_pause_ends_with_the_disconnection_of_the_slow(lockstep: bool) -> None:
@@ -150,7 +151,7 @@ async def test_drop_newest_keeps_what_came_first(lockstep: bool) -> None:
         assert reports == [late] * dropped
         numbers = [(await it.next())["number"] for _ in range(NUMBER - dropped)]
         assert numbers == list(range(NUMBER - dropped))
-        assert (await it.relay.relay.statistics()).messages_relayed >= NUMBER - dropped
+        assert it.relay.relay.statistics().messages_relayed >= NUMBER - dropped
         await it.alice.send(routed(ALICE, BOB, number=-1))
         assert (await it.next())["number"] == -1
 
@@ -203,12 +204,36 @@ async def test_presence_overtakes_messages(lockstep: bool, policy: str) -> None:
             assert "number" in (await it.next())
 
 
-async def test_too_many_frames_that_may_not_wait_disconnect(lockstep: bool) -> None:
-    async with scene(lockstep=lockstep) as it:
-        await eventually(lambda: it.most >= QUEUE, "the queue is full")
-        await it.bob.send(*[watch(f"void:{number}") for number in range(1200)])
+async def test_who_lets_its_answers_wait_is_not_read_from_and_then_disconnected(lockstep: bool) -> None:
+    async with scene(lockstep=lockstep, slow_consumer="drop-newest", slow_consumer_timeout=0.2) as it:
+        await eventually(lambda: it.most >= QUEUE - SIZE, "the queue is full")
+        for _ in range(3):
+            await it.bob.send(*[watch(f"void:{number}") for number in range(1200)])
         await eventually(lambda: not it.relay.relay.registry.has("pwa", "bobbobbob"), "Bob is disconnected")
-        assert await it.relay.counts("control_full") >= 1
+        assert await it.relay.counts("slow_consumer_disconnected") == 1
+
+
+async def test_all_answers_to_one_read_reach_who_reads_them(lockstep: bool) -> None:
+    async with relaying(lockstep=lockstep, rate_limit_max_messages=10) as relay:
+        bob = await relay.raw(target_of(BOB))
+        await eventually(lambda: len(relay.relay.registry) == 1, "Bob is there")
+        await bob.send(*[watch(f"void:{number}") for number in range(3000)])
+        told = [json.loads((await bob.frame())[1]) for _ in range(3000)]
+        assert told == [status(f"void:{number}", False) for number in range(10)] + [LIMITED] * 2990
+        assert relay.relay.registry.has("pwa", "bobbobbob")
+
+
+async def test_too_many_presence_frames_for_who_does_not_read_disconnect(
+    lockstep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_relay.wsrelay.outbox._CONTROL_FRAMES", 20)
+    async with scene(lockstep=lockstep) as it:
+        await it.bob.send(watch("pwa:somebody"))
+        await eventually(lambda: it.most >= QUEUE, "the queue is full")
+        with trio.move_on_after(PATIENCE):
+            while it.relay.relay.registry.has("pwa", "bobbobbob"):
+                await (await it.relay.join("pwa:somebody")).aclose()
+        assert await it.relay.counts("control_full") == 1
         assert await it.relay.counts("slow_consumer_disconnected") == 1
 
 

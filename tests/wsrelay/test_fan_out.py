@@ -61,7 +61,7 @@ async def test_every_watcher_sees_a_consistent_sequence_that_ends_with_the_truth
         await come(running)
         await eventually(lambda: not running.relay._core.watching._busy, "everything is told")
         assert [await states(watcher) for watcher in watchers] == [[True]] * WATCHERS
-        statistics = await running.relay.statistics()
+        statistics = running.relay.statistics()
         assert statistics.watches == WATCHERS
         assert statistics.backlog == 0
         assert set(statistics.counts) <= {"presence_merged"}

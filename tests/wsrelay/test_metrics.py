@@ -50,14 +50,13 @@ def make_statistics(**changes: Any) -> RelayStatistics:
         "backlog": 11,
         "channels": {"pwa": ChannelStatistics(1, 4), 'a/"b"\\': ChannelStatistics(1, 1)},
         "keys": {"the-secret-key": KeyTraffic(1, Window(1, 2, 3.0), ())},
-        "blobs": BlobStatistics(6, 600, 1, 2, 3),
         "counts": {"replaced": 2, "refused_key": 9},
     }
     return RelayStatistics(**{**values, **changes})
 
 
 def test_every_number_is_there() -> None:
-    samples = parsed(write_metrics(make_statistics()))
+    samples = parsed(write_metrics(make_statistics(), BlobStatistics(6, 600, 1, 2, 3)))
     assert plain(samples) == {
         f"{P}_start_time_seconds": 1.75e9,
         f"{P}_peers": 2,
@@ -88,7 +87,7 @@ def test_no_key_is_there() -> None:
 
 
 def test_what_a_relay_does_not_have_is_left_out() -> None:
-    text = write_metrics(make_statistics(blobs=None))
+    text = write_metrics(make_statistics())
     assert b"blob" not in text
     assert b"socket" not in text
     assert f"{P}_peers 2.0\n".encode() in text

@@ -53,7 +53,7 @@ class Walk:
         self.refused = False  # a control frame, for there were too many or the outbox was closed
         # number of a control frame -> messages that may be written before it
         self.before: Final[dict[int, int]] = {}
-        self.waiting_tasks = {"room": 0, "drained": 0}
+        self.waiting_tasks = {"room": 0, "answered": 0, "drained": 0}
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         async def write() -> None:
@@ -76,15 +76,26 @@ class Walk:
         kept = self.outbox.send(batch, number * size)
         assert 0 <= kept <= number
 
-    def send_control(self, number: int) -> None:
-        full = self.counts["control_full"]
+    def push(self, number: int) -> None:
+        for _ in range(number):
+            full = self.counts["control_full"]
+            ahead = len(self.written) + self.outbox._in_hand_messages
+            self.outbox.push(b"c%04d" % self.controls)
+            if self.outbox.closed or self.counts["control_full"] > full:
+                self.refused = True
+            else:
+                self.before[self.controls] = ahead
+            self.controls += 1
+
+    def answer(self, number: int) -> None:
+        if self.outbox.crowded:
+            return
         ahead = len(self.written) + self.outbox._in_hand_messages
-        frames = [b"c%04d" % (self.controls + n) for n in range(number)]
-        self.outbox.send_control(frames)
-        if self.outbox.closed or self.counts["control_full"] > full:
-            self.refused = True
-        else:
-            for n in range(number):
+        self.outbox.answer(*[b"c%04d" % (self.controls + n) for n in range(number)])
+        for n in range(number):
+            if self.outbox.closed:
+                self.refused = True
+            else:
                 self.before[self.controls + n] = ahead
         self.controls += number
 
@@ -92,8 +103,10 @@ class Walk:
         match what:
             case "send":
                 self.send(number, size)
-            case "control":
-                self.send_control(number)
+            case "push":
+                self.push(number)
+            case "answer":
+                self.answer(number)
             case "room":
                 self.connection.give_room(size)
             case "ping":
@@ -104,6 +117,8 @@ class Walk:
                 self.outbox.abort()
             case "wait room":
                 self.nursery.start_soon(self.wait, "room", self.outbox.wait_room)
+            case "wait answered":
+                self.nursery.start_soon(self.wait, "answered", self.outbox.wait_answered)
             case "drain":
                 self.nursery.start_soon(self.wait, "drained", self.outbox.drain)
 
@@ -140,7 +155,7 @@ class Walk:
         if not outbox._writing:
             assert (outbox.size, outbox.waiting) == (0, 0)
             assert not outbox._control
-            assert self.waiting_tasks == {"room": 0, "drained": 0}
+            assert self.waiting_tasks == {"room": 0, "answered": 0, "drained": 0}
         elif self.waiting_tasks["room"]:
             # By number, those in hand count until they are written.
             messages = outbox.waiting + outbox._in_hand_messages
@@ -167,7 +182,11 @@ class Walk:
 
 steps = st.tuples(
     st.sampled_from(
-        ["send"] * 6 + ["control"] * 2 + ["room"] * 3 + ["ping", "wait room", "turn", "turn", "idle", "drain"]
+        ["send"] * 6
+        + ["push"] * 2
+        + ["answer"]
+        + ["room"] * 3
+        + ["ping", "wait room", "wait answered", "turn", "turn", "idle", "drain"]
     ),
     st.integers(1, 4),
     st.integers(5, BIGGEST),
@@ -214,7 +233,7 @@ async def test_a_writer_that_is_cancelled_leaves_the_connection_aborted() -> Non
         outbox = make_outbox(connection, make_rules(starting_in(nursery), counts))
         outbox.send([b"12345", b"67890"], 10)
         outbox.send([b"abc"], 3)
-        outbox.send_control([b"{}"])
+        outbox.push(b"{}")
         outer.start_soon(outbox.drain)
         outer.start_soon(outbox.wait_room)
         await trio.testing.wait_all_tasks_blocked()
@@ -276,7 +295,7 @@ async def test_a_client_that_reads_costs_no_task() -> None:
     outbox = make_outbox(FakeConnection(), make_rules(started.append, Counter()))
     for _ in range(100):
         assert outbox.send([b"x", b"y"], 2) == 2
-        outbox.send_control([b"{}"])
+        outbox.push(b"{}")
         outbox.ping()
     await outbox.wait_room()
     await outbox.drain()
@@ -308,7 +327,7 @@ async def test_sends_that_waited_together_do_not_pass_the_bound_together() -> No
                 nursery.start_soon(running.relay.send, ALICE, "x" * 900)
             while len(running.relay.registry):
                 await trio.testing.wait_all_tasks_blocked(0.001)
-                most = max(most, (await running.relay.statistics()).backlog)
+                most = max(most, running.relay.statistics().backlog)
                 if not nursery.child_tasks:
                     break
         assert most <= 3000
@@ -323,6 +342,6 @@ async def test_another_policy_holds_for_those_who_are_connected_already(policy: 
         running.relay.configure(make_config(slow_consumer=policy, **config))
         for _ in range(100):
             await running.relay.send(ALICE, "x" * 90_000)
-        statistics = await running.relay.statistics()
+        statistics = running.relay.statistics()
         assert statistics.backlog <= 200_000
         assert statistics.counts["slow_consumer_dropped"] > 0

@@ -195,7 +195,7 @@ async def test_watchers_that_drop_out_one_after_the_other_do_not_exhaust_the_sta
         chain = [here.come(f"pwa:chain{number:04}", room=0) for number in range(400)]
         for before, peer in zip([None, *chain], chain, strict=False):
             peer.outbox.send([b"x"], 1)
-            peer.outbox.send_control([b"{}"] * 1023)
+            peer.outbox.answer(*[b"{}"] * 1023)
             if before is not None:
                 here.watching.watch(peer, before.address)  # whose answer is the last that fits
         here.go(chain[0])

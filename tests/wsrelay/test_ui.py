@@ -134,7 +134,7 @@ async def test_the_data_follows_the_traffic() -> None:
         await bob.receive()
         await alice.settle()
         answer = await ask(running, "GET", "/ui/data", AWAY, BEARER)
-        stats = await running.relay.statistics()
+        stats = running.relay.statistics()
     assert set(answer.headers) >= {JSON, *SECURE}
     data = answer.json
     assert data["connections"] == data["total_connections"] == 2

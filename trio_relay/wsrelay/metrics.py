@@ -21,23 +21,27 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX: Final = "trio_relay_ws"
 
 
-def write_metrics(statistics: RelayStatistics, admission: Admission | None = None) -> bytes:
+def write_metrics(
+    statistics: RelayStatistics, blobs: BlobStatistics | None = None, admission: Admission | None = None
+) -> bytes:
     """The text of ``/metrics``.
 
     Args:
         statistics: what it is about.
+        blobs: of the blob store; None: there is none, or it could not tell.
         admission: of the relay's listener; None: it has none of its own.
     """
     registry = CollectorRegistry()
-    registry.register(_Collector(statistics, admission))
+    registry.register(_Collector(statistics, blobs, admission))
     return generate_latest(registry)
 
 
 class _Collector:
     """One snapshot, for prometheus_client."""
 
-    def __init__(self, statistics: RelayStatistics, admission: Admission | None) -> None:
+    def __init__(self, statistics: RelayStatistics, blobs: BlobStatistics | None, admission: Admission | None) -> None:
         self._statistics: Final = statistics
+        self._blobs: Final = blobs
         self._admission: Final = admission
 
     def collect(self) -> Iterator[Metric]:
@@ -52,8 +56,8 @@ class _Collector:
         yield _gauge("backlog_bytes", "bytes that wait for slow clients", seen.backlog)
         yield from self._channels()
         yield _counters("events", "refusals, drops and failures by name", seen.counts)
-        if seen.blobs is not None:
-            yield from _blobs(seen.blobs)
+        if self._blobs is not None:
+            yield from _describe_blobs(self._blobs)
         if self._admission is not None:
             yield from _sockets(self._admission)
 
@@ -67,7 +71,7 @@ class _Collector:
         yield peak
 
 
-def _blobs(blobs: BlobStatistics) -> Iterator[Metric]:
+def _describe_blobs(blobs: BlobStatistics) -> Iterator[Metric]:
     yield _gauge("blobs", "blobs in the store", blobs.entries)
     yield _gauge("blob_bytes", "bytes of those blobs", blobs.bytes)
     ends = {"expired": blobs.expired, "evicted": blobs.evicted, "refused": blobs.refused}

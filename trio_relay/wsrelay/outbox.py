@@ -7,7 +7,7 @@ Rules of this file:
 2. Messages that wait are bounded; what happens to those beyond is the policy of `RelayConfig.slow_consumer`. Under
    ``pause`` a sender asks `high` before each batch, so one batch at most is above the bound.
 3. Presence and error frames overtake messages and have a bound of their own. A client that lets so many of them wait
-   is disconnected.
+   is not read from, and gets no more presence frames: it is disconnected.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ __all__ = ["Outbox", "QueueRules"]
 
 _WRITE_SIZE: Final = 64 * 1024
 """Messages are written together up to about this many bytes."""
+_AT_ONCE: Final = 256
+"""Answers in one direct write: what the socket does not take of them is kept as bytes, not as references."""
 _CONTROL_FRAMES: Final = 1024
-"""Presence and error frames that may wait: of 1,024 watched peers, one each."""
+"""Presence and error frames that may wait: of 1,024 watched peers, one each. Answers to one read may come on top."""
 
 
 @dataclass(slots=True)
@@ -123,21 +125,38 @@ class Outbox:
             return 0
         return len(payloads)
 
-    def send_control(self, frames: Sequence[bytes]) -> None:
-        """Sends presence and error frames, before all messages that wait."""
-        if self.closed:
-            return
-        if not self._writing and self._connection.direct:
-            self.send(frames, sum(map(len, frames)))
-            return
-        if self._control is None:
-            self._control = deque()
-        if len(self._control) + len(frames) > _CONTROL_FRAMES:
-            self._rules.counts["control_full"] += len(frames)
+    def push(self, frame: bytes) -> None:
+        """Sends a frame that others caused, before all messages that wait."""
+        if self.crowded and not self.closed:
+            self._rules.counts["control_full"] += 1
             self._overflow()
-            return
-        self._control.extend(frames)
-        self._start_writer()
+        else:
+            self.answer(frame)
+
+    def answer(self, *frames: bytes) -> None:
+        """Sends what the client itself caused, before all messages that wait.
+
+        There is no bound here: who reads from the client waits while it is `crowded`.
+        """
+        position = 0
+        while position < len(frames) and not self._writing and not self.closed and self._connection.direct:
+            some = frames[position : position + _AT_ONCE]
+            position += len(some)
+            try:
+                if not self._connection.send_nowait(some, text=True, each=True):
+                    self._start_writer()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.abort()
+        if position < len(frames) and not self.closed:
+            if self._control is None:
+                self._control = deque()
+            self._control.extend(frames[position:])
+            self._start_writer()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many presence and error frames wait that the client must read before it is read from."""
+        return self._control is not None and len(self._control) >= _CONTROL_FRAMES
 
     def ping(self) -> None:
         """Sends a ping, now or before the next message."""
@@ -229,12 +248,13 @@ class Outbox:
                 self._drained = None
 
     def _next_batch(self) -> list[bytes]:
-        """Control frames, or messages that are written together; they leave the accounts of what waits."""
-        if self._control:
-            batch = list(self._control)
-            self._control.clear()
-            return batch
+        """Control frames, or messages, that are written together; they leave the accounts of what waits."""
         batch, size = [], 0
+        while self._control and size < _WRITE_SIZE:
+            batch.append(frame := self._control.popleft())
+            size += len(frame)
+        if batch:
+            return batch
         queue = self._messages
         while queue and size < _WRITE_SIZE:
             payload = queue.popleft()
@@ -245,7 +265,7 @@ class Outbox:
         return batch
 
     def _give_room(self) -> None:
-        if self._room is not None and not self._above_half:
+        if self._room is not None:
             self._room.set()
             self._room = None
 
@@ -258,9 +278,18 @@ class Outbox:
         """Returns when the queue is half empty, or the client is gone; at once if it is not `high`."""
         if self.high:
             while self._above_half and not self.closed:
-                if self._room is None:
-                    self._room = trio.Event()
-                await self._room.wait()
+                await self._next_write()
+
+    async def wait_answered(self) -> None:
+        """Returns when it is not `crowded`, or the client is gone."""
+        while self.crowded and not self.closed:
+            await self._next_write()
+
+    async def _next_write(self) -> None:
+        """Something was written, or the client is gone."""
+        if self._room is None:
+            self._room = trio.Event()
+        await self._room.wait()
 
     # Closing
 
@@ -275,9 +304,7 @@ class Outbox:
     def close(self) -> None:
         """Takes nothing more; what waits is still written."""
         self.closed = True
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+        self._give_room()
 
     def abort(self) -> None:
         """Closes the connection at once; messages that waited are counted."""

@@ -18,7 +18,7 @@ from ..transports.admission import Admission
 from ..transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Responder, Response
 from ..wire.json import JSONValue
 from .admin import mask_key, refuse_stranger
-from .blob_pages import BlobPages, json_response
+from .blob_pages import BlobPages, blob_statistics, json_response
 from .config import BlobConfig, RelayConfig
 from .hooks import HookFailed, call_hook
 from .metering import KeyTraffic, Window
@@ -128,7 +128,7 @@ class Pages:
         config = self._core.config
         if (refusal := self._refuse(request)) is not None:
             return refusal
-        seen = await self._core.statistics()
+        seen = self._core.statistics()
         body: dict[str, JSONValue] = {
             "totalConnections": seen.total_connections,
             "messagesRelayed": seen.messages_relayed,
@@ -136,8 +136,9 @@ class Pages:
             "channels": _channels(seen.channels),
             "uptime": _milliseconds(seen.uptime),
         }
-        if seen.blobs is not None:
-            body["blobStore"] = {"entries": seen.blobs.entries}
+        blobs = await blob_statistics(self._core.blobs, self._core.counts)
+        if blobs is not None:
+            body["blobStore"] = {"entries": blobs.entries}
         if config.key_store is not False:
             name = str if config.show_keys else mask_key
             body["keys"] = {name(key): _traffic(traffic) for key, traffic in seen.keys.items()}
@@ -146,7 +147,9 @@ class Pages:
     async def _metrics(self, request: Request) -> Response:
         if (refusal := self._refuse(request)) is not None:
             return refusal
-        return Response.typed(200, write_metrics(await self._core.statistics(busiest=0), self._admission), CONTENT_TYPE)
+        blobs = await blob_statistics(self._core.blobs, self._core.counts)
+        text = write_metrics(self._core.statistics(busiest=0), blobs, self._admission)
+        return Response.typed(200, text, CONTENT_TYPE)
 
     def _refuse(self, request: Request) -> Response | None:
         """What somebody is answered who may not see ``/stats`` and ``/metrics``; None: he may."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -29,8 +28,7 @@ from ..transports.routes import Request
 from ..transports.websocket import WebSocketConnection
 from ..wire.json import JSONValue, encode
 from .accepting import Entrance
-from .blob_pages import blob_statistics
-from .blobs import Blobs, BlobStatistics
+from .blobs import Blobs
 from .client_address import rate_name
 from .config import RelayConfig
 from .heartbeat import Heartbeat
@@ -232,7 +230,7 @@ class RelayCore:
         """Sends what waits, the reason, and the close frame; bounded by two close timeouts."""
         try:
             if ending.frame is not None:
-                peer.outbox.send_control([ending.frame])
+                peer.outbox.answer(ending.frame)
             with trio.move_on_after(self.config.limits.close_timeout):
                 await peer.outbox.drain()
             await peer.connection.aclose(ending.code, ending.reason)
@@ -293,19 +291,15 @@ class RelayCore:
             self._end_slow(peer)
         return False
 
-    async def statistics(self, *, busiest: int | None = None, blob_timeout: float = math.inf) -> RelayStatistics:
+    def statistics(self, *, busiest: int | None = None) -> RelayStatistics:
         """A snapshot.
 
         Args:
             busiest: how many keys, those with most traffic in their running window, without their history; None: all
                 keys with it, which takes half a second for 20,000 of them.
-            blob_timeout: seconds after which a blob store that has not told its own is not waited for.
         """
         seen = self._registry.statistics()
         now, meter = trio.current_time(), self.entrance.meter
-        blobs: BlobStatistics | None = None
-        with trio.move_on_after(blob_timeout):
-            blobs = await blob_statistics(self.blobs, self.counts)
         keys = meter.statistics(now) if busiest is None else meter.busiest(busiest, now)
         return RelayStatistics(
             start_time=self.start_time,
@@ -319,7 +313,6 @@ class RelayCore:
             backlog=sum(outbox.size for outbox in self._by_outbox),
             channels=seen.channels,
             keys=with_unix_times(keys, self.start_time - self._began),
-            blobs=blobs,
             counts=MappingProxyType(dict(self.counts)),
         )
 
@@ -327,7 +320,7 @@ class RelayCore:
         """Takes nobody in any more, tells everybody, waits `drain_timeout` for them to leave, and closes the rest."""
         self._draining = True
         for peer in list(self._registry.peers.values()):
-            peer.outbox.send_control([_SHUTTING_DOWN])
+            peer.outbox.answer(_SHUTTING_DOWN)
         with trio.move_on_after(self.config.drain_timeout):
             await self._wait_all_gone()
         for peer in list(self._registry.peers.values()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -95,13 +95,15 @@ class Router:
         Raises:
             RemoteProtocolError: a message is not UTF-8 (1007).
         """
+        if sender.outbox.crowded:
+            await self._wait_for(sender, sender, sender.outbox.wait_answered)
         now = trio.current_time()
         size = sum(map(len, batch))
         sender.bytes_in += size
         self.bytes_in += size
         if sender.account is not None:
             sender.account.add_in(size, now)
-        end = self._admit(sender, batch, size, now)
+        end, refusals = self._admit(sender, batch, size, now)
         position = 0
         while position < end and sender.ending is None:
             if self._hooks.on_routed_message is not None:
@@ -110,21 +112,22 @@ class Router:
                 continue
             position, stop = self._route(sender, batch, position, end, now)
             if isinstance(stop, LivePeer):
-                await self._wait_room(sender, stop)
+                await self._wait_for(sender, stop, stop.outbox.wait_room)
             elif stop is not None:
                 await self._take_other(sender, batch[position])
                 position += 1
         if position < end:
             self._counts["sender_ended"] += end - position
+        if refusals:
+            sender.outbox.answer(*refusals)
 
     # What the sender may do
 
-    def _admit(self, sender: LivePeer, batch: Sequence[bytes], size: int, now: float) -> int:
-        """How many messages the sender's rates allow: the first so many; the rest is refused."""
+    def _admit(self, sender: LivePeer, batch: Sequence[bytes], size: int, now: float) -> tuple[int, list[bytes]]:
+        """How many messages the sender's rates allow: the first so many; and what the others are answered."""
         allowed = end = sender.window.take(len(batch), now)
+        refusals: list[bytes] = []
         if allowed < len(batch):
-            self._counts["rate_limited_messages"] += len(batch) - allowed
-            sender.outbox.send_control([_TOO_MANY] * (len(batch) - allowed))
             size = sum(map(len, batch[:end]))
         for rates, name in ((self._key_rates, sender.key), (self._ip_rates, sender.rate_name)):
             if rates is None or name is None or rates.take(name, size, now):
@@ -133,8 +136,11 @@ class Router:
             size = sum(map(len, batch[:end]))
         if end < allowed:
             self._counts["rate_limited_bytes"] += allowed - end
-            sender.outbox.send_control([_TOO_MUCH] * (allowed - end))
-        return end
+            refusals += [_TOO_MUCH] * (allowed - end)
+        if allowed < len(batch):
+            self._counts["rate_limited_messages"] += len(batch) - allowed
+            refusals += [_TOO_MANY] * (len(batch) - allowed)
+        return end, refusals
 
     # Forwarding
 
@@ -209,17 +215,17 @@ class Router:
         if target.account is not None:
             target.account.add_out(size, now)
 
-    async def _wait_room(self, sender: LivePeer, target: LivePeer) -> None:
-        """Waits until a slow receiver has room; one that takes too long is disconnected."""
+    async def _wait_for(self, sender: LivePeer, reader: LivePeer, wait: Callable[[], Awaitable[None]]) -> None:
+        """Waits until a slow reader has read; one that takes too long is disconnected. Nothing is read meanwhile."""
         self._counts["slow_consumer_paused"] += 1
         sender.paused = True
         try:
             with trio.move_on_after(self._slow_timeout) as patience:
-                await target.outbox.wait_room()
+                await wait()
         finally:
             sender.paused = False
         if patience.cancelled_caught:
-            self._disconnect_slow(target)
+            self._disconnect_slow(reader)
 
     # Everything else
 
@@ -237,10 +243,10 @@ class Router:
             self._counts["unknown_message"] += 1
         elif head.sender != sender.address:
             self._counts["invalid_from"] += 1
-            sender.outbox.send_control([_INVALID_FROM])
+            sender.outbox.answer(_INVALID_FROM)
         elif head.type in SPOOFED_TYPES:
             self._counts["spoofed_type"] += 1
-            sender.outbox.send_control([_SPOOFED])
+            sender.outbox.answer(_SPOOFED)
         else:
             return _Kind.ROUTED
         return _Kind.DONE
@@ -264,20 +270,21 @@ class Router:
             await self._take_other(sender, raw)
         if kind is not _Kind.ROUTED or head.to is None:
             return
-        while isinstance(group := self._group({}, head.to), LivePeer):
-            await self._wait_room(sender, group)
-        if group is None:
-            self._undelivered(sender, head.to, "target_offline", "offline")
+        if not await self._wait_online(sender, head.to):
             return
         value = decode_untrusted(raw)
         if await self._ask("on_routed_message", sender, hook, sender.address, head.to, value, raw) is False:
             self._undelivered(sender, head.to, "blocked", "blocked")
-            return
-        target = self._registry.peers.get(head.to)
-        if target is None:
-            self._undelivered(sender, head.to, "target_offline", "offline")
-        else:
-            self._send(sender, target, [raw], now)
+        elif await self._wait_online(sender, head.to):
+            self._send(sender, self._registry.peers[head.to], [raw], now)
+
+    async def _wait_online(self, sender: LivePeer, to: str) -> bool:
+        """Waits until a receiver has room; False, and the sender told so, if it is offline."""
+        while isinstance(group := self._group({}, to), LivePeer):
+            await self._wait_for(sender, group, group.outbox.wait_room)
+        if group is None:
+            self._undelivered(sender, to, "target_offline", "offline")
+        return group is not None
 
     async def _ask(self, name: str, sender: LivePeer, hook: Callable[..., object], *arguments: object) -> object:
         """What a hook says of a message; False if it fails, which costs the message."""
@@ -296,7 +303,7 @@ class Router:
 
     def _report(self, sender: LivePeer, to: str, reason: str) -> None:
         """Tells a sender that asked for it what became of its message."""
-        sender.outbox.send_control([encode_error("UNDELIVERED", _REASONS[reason], to=to[:_LONGEST_TO], reason=reason)])
+        sender.outbox.answer(encode_error("UNDELIVERED", _REASONS[reason], to=to[:_LONGEST_TO], reason=reason))
 
     def _refuse_unreadable(self, sender: LivePeer, error: UnicodeDecodeError | RemoteProtocolError) -> None:
         """Counts what is no JSON object or array; tells a sender that asked for reports.
@@ -308,7 +315,7 @@ class Router:
             raise RemoteProtocolError("expected UTF-8 in a message", _INVALID_UTF8) from error
         self._counts["malformed"] += 1
         if sender.reports:
-            sender.outbox.send_control([encode_error("INVALID_MESSAGE", str(error))])
+            sender.outbox.answer(encode_error("INVALID_MESSAGE", str(error)))
 
 
 def _rates(rate: float | None, burst: float | None, least: int) -> ByteRates | None:

@@ -78,9 +78,9 @@ class Relay:
         scheme = "ws" if self._core.config.tls is None else "wss"
         return tuple(f"{scheme}://{address}" for address in self.addresses)
 
-    async def statistics(self) -> RelayStatistics:
-        """A snapshot."""
-        return await self._core.statistics()
+    def statistics(self) -> RelayStatistics:
+        """A snapshot; the blob store has its own, `BlobStore.stats`."""
+        return self._core.statistics()
 
     async def send(self, address: str, message: JSONValue) -> bool:
         """Sends a JSON value to the peer at ``channel:id``, as a text frame; waits for room as a peer would.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .blobs import BlobStatistics
 from .metering import KeyTraffic
 from .registry import ChannelStatistics
 
@@ -28,7 +27,6 @@ class RelayStatistics:
         backlog: bytes that wait for slow clients.
         channels: those that have had a peer.
         keys: traffic by access key, whole; window starts are Unix times in seconds. Empty on a relay without keys.
-        blobs: of the blob store; None: there is none, or it could not tell (which is logged and counted).
         counts: refusals, drops and failures by name.
     """
 
@@ -43,7 +41,6 @@ class RelayStatistics:
     backlog: int
     channels: Mapping[str, ChannelStatistics]
     keys: Mapping[str, KeyTraffic]
-    blobs: BlobStatistics | None
     counts: Mapping[str, int]
 
 

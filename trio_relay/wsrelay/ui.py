@@ -21,6 +21,8 @@ import trio
 from ..transports.routes import Headers, Request, Response
 from ..wire.json import JSONValue, encode
 from .admin import mask_key, refuse_stranger
+from .blob_pages import blob_statistics
+from .blobs import BlobStatistics
 from .metering import KeyTraffic
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class LivePage:
     async def _look(self) -> dict[str, JSONValue]:
         """What the page shows. Times are Unix times and durations in seconds, sizes are bytes."""
         core = self._core
-        seen = await core.statistics(busiest=_MOST_KEYS, blob_timeout=_BLOB_TIMEOUT)
+        seen = core.statistics(busiest=_MOST_KEYS)
         data: dict[str, JSONValue] = {
             "time": time.time(),
             "start_time": seen.start_time,
@@ -98,7 +100,9 @@ class LivePage:
             "keys": None if core.config.key_store is False else _masked(seen.keys),
         }
         if core.blobs is not None:
-            blobs = seen.blobs
+            blobs: BlobStatistics | None = None
+            with trio.move_on_after(_BLOB_TIMEOUT):
+                blobs = await blob_statistics(core.blobs, core.counts)
             data["blobs"] = None if blobs is None else {"entries": blobs.entries, "bytes": blobs.bytes}
         return data
 

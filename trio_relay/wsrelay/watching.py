@@ -47,25 +47,25 @@ class Watching:
             return  # its end has come in the middle of a batch, and nothing would ever take the watch away
         if address == watcher.address:
             # Whoever hears the answer is online, and does not hear of the end.
-            watcher.outbox.send_control([encode_status(address, True)])
+            watcher.outbox.answer(encode_status(address, True))
             return
         if len(address) > _LONGEST:
             self._counts["watch_of_nobody"] += 1
-            watcher.outbox.send_control([encode_status(address[:_LONGEST], False)])
+            watcher.outbox.answer(encode_status(address[:_LONGEST], False))
             return
         split = split_address(address)
         channel = self._channels.get(split.channel) if split is not None else None
         if channel is not None:
             if channel.watchable_by is not None and watcher.channel not in channel.watchable_by:
                 self._counts["watch_denied"] += 1
-                watcher.outbox.send_control([_DENIED])
+                watcher.outbox.answer(_DENIED)
                 return
             if not self._registry.watch(watcher, address, self._announcements.number, self._most):
                 self._counts["watches_full"] += 1
-                watcher.outbox.send_control([_TOO_MANY])
+                watcher.outbox.answer(_TOO_MANY)
                 return
         # Of a channel that there is not nobody ever comes.
-        watcher.outbox.send_control([encode_status(address, address in self._registry.peers)])
+        watcher.outbox.answer(encode_status(address, address in self._registry.peers))
 
     def unwatch(self, watcher: LivePeer, address: str) -> None:
         """Ends a watch; no answer."""
@@ -106,4 +106,4 @@ class Watching:
         current = self._registry.watchers(announcement.address)
         for watcher in watchers:
             if current.get(watcher, announcement.number) < announcement.number:
-                watcher.outbox.send_control([frame])
+                watcher.outbox.push(frame)
