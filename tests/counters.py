@@ -29,7 +29,8 @@ def counted() -> frozenset[str]:
 @cache
 def counted_by_relay() -> frozenset[str]:
     """Those of a relay server."""
-    return frozenset(_literals_of(PACKAGE / "wsrelay"))
+    folder = PACKAGE / "wsrelay"
+    return frozenset(name for part in (folder, folder / "pages", folder / "stores") for name in _literals_of(part))
 
 
 @cache

@@ -31,8 +31,8 @@ from .node.services import Services, open_services, raise_alone
 from .transports.routes import Request, Responder, Response, Route, header_value
 from .wire.addresses import parse_listen
 from .wsrelay.config import RelayConfig
-from .wsrelay.key_files import FileKeyStore
 from .wsrelay.serving import Relay, serve_relay
+from .wsrelay.stores.key_files import FileKeyStore
 
 __all__ = ["NodeSettings", "Reloaded", "Server", "ServerConfig", "open_server"]
 

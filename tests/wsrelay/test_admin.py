@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from trio_relay.transports.routes import Request
-from trio_relay.wsrelay.admin import has_key, is_operator, mask_key, refuse_stranger
 from trio_relay.wsrelay.config import RelayConfig
+from trio_relay.wsrelay.pages.admin import has_key, is_operator, mask_key, refuse_stranger
 
 KEY = "admin-key-1"
 LOCAL = "127.0.0.1:5000"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_relay.wsrelay.blob_shares import BlobShares
+from trio_relay.wsrelay.stores.blob_shares import BlobShares
 
 KEYS, OWNERS = st.sampled_from("abcdef"), st.sampled_from("XY")
 STEPS = st.lists(

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from trio.testing import MockClock
 
 from trio_relay.exceptions import RelayError
-from trio_relay.wsrelay.blobs import (
+from trio_relay.wsrelay.stores.blobs import (
     DAY,
     BlobBounds,
     Blobs,
@@ -24,7 +24,7 @@ from trio_relay.wsrelay.blobs import (
     BlobTooLarge,
     MemoryBlobStore,
 )
-from trio_relay.wsrelay.sqlite_blobs import SqliteBlobStore
+from trio_relay.wsrelay.stores.sqlite_blobs import SqliteBlobStore
 
 KEYS = [f"blob-key-{number}" for number in range(5)]
 BOUNDS: dict[str, Any] = {"max_blob_size": 8, "max_blobs": 3, "max_bytes": 16}

@@ -17,9 +17,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_relay.wsrelay import key_files
-from trio_relay.wsrelay.key_files import FileKeyStore
-from trio_relay.wsrelay.keys import ChangingKeyStore, is_valid
+from trio_relay.wsrelay.stores import key_files
+from trio_relay.wsrelay.stores.key_files import FileKeyStore
+from trio_relay.wsrelay.stores.keys import ChangingKeyStore, is_valid
 
 ONE, TWO, THREE = "key-number-1", "key-number-2", "key-number-3"
 LONG = 3000.0

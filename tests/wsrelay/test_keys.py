@@ -12,9 +12,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_relay.wsrelay import key_files
-from trio_relay.wsrelay.key_files import FileKeyStore
-from trio_relay.wsrelay.keys import (
+from trio_relay.wsrelay.stores import key_files
+from trio_relay.wsrelay.stores.key_files import FileKeyStore
+from trio_relay.wsrelay.stores.keys import (
     KEY_FORMAT,
     ChangingKeyStore,
     EnvKeyStore,

@@ -7,11 +7,11 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from trio_relay.wsrelay.blobs import BlobStatistics
 from trio_relay.wsrelay.metering import KeyTraffic, Window
-from trio_relay.wsrelay.metrics import write_metrics
+from trio_relay.wsrelay.pages.metrics import write_metrics
 from trio_relay.wsrelay.registry import ChannelStatistics
 from trio_relay.wsrelay.statistics import RelayStatistics
+from trio_relay.wsrelay.stores.blobs import BlobStatistics
 
 from .asking import CORS, ask
 from .support import ALICE, BOB, relaying, routed, watch

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from trio_relay.transports.routes import Request, Response
 from trio_relay.wsrelay import BlobConfig, Hooks
-from trio_relay.wsrelay.admin import mask_key
-from trio_relay.wsrelay.pages import Pages
+from trio_relay.wsrelay.pages.admin import mask_key
+from trio_relay.wsrelay.pages.pages import Pages
 
 from .asking import CORS, JSON, Answer, ask, request
 from .support import ALICE, BOB, make_config, relaying, routed

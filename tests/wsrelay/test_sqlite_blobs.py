@@ -23,9 +23,9 @@ from hypothesis import settings
 from hypothesis.stateful import rule
 from trio.testing import MockClock
 
-from trio_relay.wsrelay import sqlite_blobs
-from trio_relay.wsrelay.blobs import BlobStatistics, BlobStoreBusy, BlobStoreError, BlobStoreFull
-from trio_relay.wsrelay.sqlite_blobs import SqliteBlobStore
+from trio_relay.wsrelay.stores import sqlite_blobs
+from trio_relay.wsrelay.stores.blobs import BlobStatistics, BlobStoreBusy, BlobStoreError, BlobStoreFull
+from trio_relay.wsrelay.stores.sqlite_blobs import SqliteBlobStore
 
 from .test_blobs import BOUNDS, KEYS, BlobMachine
 
@@ -119,7 +119,7 @@ async def test_a_closed_store_says_so(path: Path) -> None:
 
 WRITER = """
 import hashlib, random, sys, trio
-from trio_relay.wsrelay.sqlite_blobs import SqliteBlobStore
+from trio_relay.wsrelay.stores.sqlite_blobs import SqliteBlobStore
 
 async def main():
     store = SqliteBlobStore(sys.argv[1])

@@ -16,9 +16,9 @@ import trio.testing
 
 from trio_relay.transports.routes import Request
 from trio_relay.wsrelay import RelayConfig
-from trio_relay.wsrelay.blobs import BlobStatistics, MemoryBlobStore
 from trio_relay.wsrelay.config import BlobConfig
 from trio_relay.wsrelay.metering import TrafficMeter
+from trio_relay.wsrelay.stores.blobs import BlobStatistics, MemoryBlobStore
 
 from .asking import JSON, Answer, ask
 from .support import ALICE, BOB, Relaying, make_config, relaying, routed

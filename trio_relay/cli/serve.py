@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from ..server import Server, ServerConfig, open_server
-from ..wsrelay.blobs import BlobStoreError
+from ..wsrelay.stores.blobs import BlobStoreError
 from .log import start_logging
 from .options import UsageError
 from .serve_options import Configuration, Settings, option_name

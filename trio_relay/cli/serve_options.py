@@ -15,8 +15,8 @@ from ..server import NodeSettings, ServerConfig
 from ..wire.urls import parse_ws_url
 from ..wsrelay.addresses import Channel
 from ..wsrelay.config import BlobConfig, RelayConfig
-from ..wsrelay.key_files import FileKeyStore
-from ..wsrelay.keys import EnvKeyStore, KeyStore
+from ..wsrelay.stores.key_files import FileKeyStore
+from ..wsrelay.stores.keys import EnvKeyStore, KeyStore
 from .arguments import check_advertised
 from .log import LEVELS
 from .options import UsageError

@@ -6,15 +6,6 @@ who is connected, and exchange small blobs over HTTP.
 
 from ..transports.routes import Request, Response
 from .addresses import Channel, PeerAddress, default_parse_id, percent_decoded
-from .blobs import (
-    BlobStatistics,
-    BlobStore,
-    BlobStoreBusy,
-    BlobStoreError,
-    BlobStoreFull,
-    BlobTooLarge,
-    MemoryBlobStore,
-)
 from .client.client import RelayClient, open_relay_client
 from .client.core import RelayMessage
 from .client.endings import RelayRefused, RelayReplaced
@@ -31,14 +22,23 @@ from .client.events import (
 )
 from .config import BlobConfig, RelayConfig
 from .hooks import Hooks, Refusal, Verification
-from .key_files import FileKeyStore
-from .keys import EnvKeyStore, KeyStore
 from .metering import KeyTraffic, Window
 from .peer import Peer
 from .registry import ChannelStatistics, PeerRegistry, RegistryStatistics
 from .serving import Relay, serve_relay
-from .sqlite_blobs import SqliteBlobStore
 from .statistics import RelayStatistics
+from .stores.blobs import (
+    BlobStatistics,
+    BlobStore,
+    BlobStoreBusy,
+    BlobStoreError,
+    BlobStoreFull,
+    BlobTooLarge,
+    MemoryBlobStore,
+)
+from .stores.key_files import FileKeyStore
+from .stores.keys import EnvKeyStore, KeyStore
+from .stores.sqlite_blobs import SqliteBlobStore
 
 __all__ = [
     "BlobConfig",

@@ -17,13 +17,13 @@ from .addresses import ChannelTable, PeerAddress, parse_query_key, query_flag
 from .client_address import client_ip, parse_networks, rate_name
 from .config import RelayConfig
 from .hooks import HookFailed, Refusal, Verification, call_hook
-from .keys import is_key_format, is_valid
 from .messages import encode_error
 from .metering import TrafficMeter
 from .outbox import Outbox, QueueRules
 from .peer import Ending, LivePeer
 from .rates import ConnectionCounter, MessageWindow
 from .registry import PeerRegistry, Registry
+from .stores.keys import is_key_format, is_valid
 
 __all__ = ["Entrance"]
 

@@ -11,10 +11,10 @@ from typing import Final, Literal
 from ..limits import KIB, MIB, Limits
 from ..wire.addresses import parse_listen
 from .addresses import Channel, ChannelTable
-from .blobs import BlobStore
 from .client_address import parse_networks
 from .hooks import Hooks
-from .keys import KeyStore, is_key_format
+from .stores.blobs import BlobStore
+from .stores.keys import KeyStore, is_key_format
 
 __all__ = ["BlobConfig", "RelayConfig", "SlowConsumer"]
 

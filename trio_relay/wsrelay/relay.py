@@ -28,18 +28,18 @@ from ..transports.routes import Request
 from ..transports.websocket import WebSocketConnection
 from ..wire.json import JSONValue, encode
 from .accepting import Entrance
-from .blobs import Blobs
 from .client_address import rate_name
 from .config import RelayConfig
 from .heartbeat import Heartbeat
 from .hooks import HookFailed, call_hook
-from .keys import is_valid
 from .messages import encode_error
 from .outbox import Outbox, QueueRules
 from .peer import HOOK_FAILED, KEY_REVOKED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
 from .registry import PeerRegistry, Registry
 from .router import Router
 from .statistics import RelayStatistics, with_unix_times
+from .stores.blobs import Blobs
+from .stores.keys import is_valid
 from .watching import Watching
 
 __all__ = ["RelayCore"]

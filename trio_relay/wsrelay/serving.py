@@ -13,14 +13,14 @@ from ..transports.admission import Admission, TransportStatistics
 from ..transports.http import serve_http
 from ..transports.routes import Route
 from ..wire.json import JSONValue
-from .blobs import Blobs, BlobStore, MemoryBlobStore
 from .config import BlobConfig, RelayConfig
-from .keys import ChangingKeyStore, close_store
-from .pages import Pages
+from .pages.pages import Pages
 from .registry import PeerRegistry
 from .relay import RelayCore
-from .sqlite_blobs import SqliteBlobStore
 from .statistics import RelayStatistics
+from .stores.blobs import Blobs, BlobStore, MemoryBlobStore
+from .stores.keys import ChangingKeyStore, close_store
+from .stores.sqlite_blobs import SqliteBlobStore
 
 __all__ = ["Relay", "serve_relay"]
 

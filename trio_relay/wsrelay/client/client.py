@@ -16,7 +16,7 @@ from ...node.services import open_services
 from ...node.turns import Turns
 from ...transports.streams import check_tls
 from ...wire.json import JSONValue
-from ..keys import KEY_RULE, is_key_format
+from ..stores.keys import KEY_RULE, is_key_format
 from .core import RelayMessage, encode_message, make_target, message_prefix
 from .desk import Desk, Inbox, Outbox
 from .endings import Backoff, RelayRefused, RelayReplaced

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..transports.routes import Headers, Request, Response
-from ..wire.json import JSONValue, encode
+from ...transports.routes import Headers, Request, Response
+from ...wire.json import JSONValue, encode
+from ..metering import KeyTraffic
+from ..stores.blobs import BlobStatistics
 from .admin import mask_key, refuse_stranger
 from .blob_pages import blob_statistics
-from .blobs import BlobStatistics
-from .metering import KeyTraffic
 
 if TYPE_CHECKING:
-    from .relay import RelayCore
+    from ..relay import RelayCore
 
 __all__ = ["LivePage"]
 

@@ -13,11 +13,11 @@ import secrets
 from collections import Counter
 from typing import Final
 
-from ..transports.routes import Request, Response
-from ..wire.addresses import split_host_port
-from .addresses import parse_query_key
-from .client_address import is_local, parse_networks
-from .config import RelayConfig
+from ...transports.routes import Request, Response
+from ...wire.addresses import split_host_port
+from ..addresses import parse_query_key
+from ..client_address import is_local, parse_networks
+from ..config import RelayConfig
 
 __all__ = ["has_key", "is_operator", "mask_key", "refuse_stranger"]
 

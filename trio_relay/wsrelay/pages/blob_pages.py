@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 
-from ..transports.routes import BodyTooLarge, Request, Response
-from ..wire.json import JSONValue, encode
+from ...transports.routes import BodyTooLarge, Request, Response
+from ...wire.json import JSONValue, encode
+from ..client_address import rate_name
+from ..config import BlobConfig, RelayConfig
+from ..rates import ConnectionCounter
+from ..stores.blob_shares import BlobShares
+from ..stores.blobs import MAX_BLOB_SIZE, Blobs, BlobStatistics, BlobStoreBusy, BlobStoreError, BlobStoreFull
+from ..stores.keys import is_key_format
 from .admin import has_key
-from .blob_shares import BlobShares
-from .blobs import MAX_BLOB_SIZE, Blobs, BlobStatistics, BlobStoreBusy, BlobStoreError, BlobStoreFull
-from .client_address import rate_name
-from .config import BlobConfig, RelayConfig
-from .keys import is_key_format
-from .rates import ConnectionCounter
 
 if TYPE_CHECKING:
-    from .relay import RelayCore
+    from ..relay import RelayCore
 
 __all__ = ["BlobPages", "blob_statistics", "json_response"]
 

@@ -11,9 +11,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ..transports.admission import Admission
-from .blobs import BlobStatistics
-from .statistics import RelayStatistics
+from ...transports.admission import Admission
+from ..statistics import RelayStatistics
+from ..stores.blobs import BlobStatistics
 
 __all__ = ["CONTENT_TYPE", "write_metrics"]
 

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..transports.admission import Admission
-from ..transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Responder, Response
-from ..wire.json import JSONValue
+from ...transports.admission import Admission
+from ...transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Responder, Response
+from ...wire.json import JSONValue
+from ..config import BlobConfig, RelayConfig
+from ..hooks import HookFailed, call_hook
+from ..metering import KeyTraffic, Window
+from ..registry import ChannelStatistics
 from .admin import mask_key, refuse_stranger
 from .blob_pages import BlobPages, blob_statistics, json_response
-from .config import BlobConfig, RelayConfig
-from .hooks import HookFailed, call_hook
-from .metering import KeyTraffic, Window
 from .metrics import CONTENT_TYPE, write_metrics
-from .registry import ChannelStatistics
 from .ui import LivePage
 
 if TYPE_CHECKING:
-    from .relay import RelayCore
+    from ..relay import RelayCore
 
 __all__ = ["Pages"]
 

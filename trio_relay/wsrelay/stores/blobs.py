@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
-from ..exceptions import RelayError
+from ...exceptions import RelayError
 from .keys import KEY_RULE, close_store, is_key_format
 
 __all__ = [

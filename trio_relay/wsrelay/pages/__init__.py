@@ -1,0 +1,1 @@
+"""What a relay server answers to plain HTTP requests."""

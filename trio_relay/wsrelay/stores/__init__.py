@@ -1,0 +1,1 @@
+"""Where access keys and blobs are kept."""
