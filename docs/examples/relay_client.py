@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import trio
 
-from trio_relay import wsrelay
+from trio_relay import LocalProtocolError, PayloadTooLarge, wsrelay
 
 
 async def answer(client: wsrelay.RelayClient) -> None:
     """Sends back what it gets, until the client is closed."""
     async for message in client:
-        await client.send(message.sender, {"you said": message.payload})
+        try:
+            await client.send(message.sender, {"you said": message.payload})
+        except (LocalProtocolError, PayloadTooLarge) as error:  # not all that can be received can be sent
+            print("no answer to", message.sender, "because of", error)
 
 
 async def wait_gone(events: wsrelay.ClientEventStream, address: str) -> None:

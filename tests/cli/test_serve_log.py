@@ -71,6 +71,26 @@ def test_keys_in_urls_are_blotted_out(formatter: logging.Formatter) -> None:
     assert "?key=***&x=1" in line
 
 
+def test_keys_are_blotted_out_wherever_a_json_line_has_them() -> None:
+    said = 'said "/x?key=very-secret" and \\ /y?a=1&token=very-secret\\\u00e4 again'
+    line = JsonFormatter().format(record(said, urls=["ws://a/?key=very-secret"], more={"ws://b/?key=very-secret": 1}))
+    assert "very-secret" not in line
+    value = json.loads(line)
+    assert value["message"] == 'said "/x?key=***" and \\ /y?a=1&token=*** again'
+    assert (value["urls"], value["more"]) == (["ws://a/?key=***"], {"ws://b/?key=***": 1})
+
+
+def test_text_holds_nothing_that_a_terminal_obeys() -> None:
+    line = TextFormatter().format(record("a\x1b[31m\r\u2028b\x85\ud800 \u00e4"))
+    assert line.endswith(r": a\x1b[31m\r\u2028b\x85\ud800 " + "\u00e4")
+    made = record("a")
+    try:
+        raise ValueError("it\x1b[2J\u2028broke\nhere")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    assert TextFormatter().format(made).split("\n")[-2:] == [r"ValueError: it\x1b[2J\u2028broke", "here"]
+
+
 def test_it_can_be_started_again(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     start_logging(as_json=False, level="warning")
     logging.getLogger("trio_relay.server").info("too quiet")

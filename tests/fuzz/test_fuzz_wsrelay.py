@@ -177,8 +177,8 @@ class Walk:
         assert set(core.heartbeat._due) <= live
         assert set(registry._watched) <= live
         assert all(set(watchers) <= live and watchers for watchers in registry._watchers.values())
-        assert core._connected == sum(core.entrance.connections._counts.values())
-        assert len(live) <= core._connected
+        assert core._present == sum(core.entrance.connections._counts.values())
+        assert len(live) <= core._present
         by_key = Counter(peer.key for peer in live)
         assert {key: len(peers) for key, peers in core._by_key.items()} == by_key
         meter = core.entrance.meter.statistics(trio.current_time())
@@ -193,7 +193,7 @@ class Walk:
     async def end(self) -> None:
         for client in self.clients:
             await trio.aclose_forcefully(client.stream)
-        await eventually(lambda: self.core._connected == 0, "all are gone")
+        await eventually(lambda: self.core._present == 0, "all are gone")
         self.check()
         await eventually(lambda: not len(self.core.watching._announcements), "nothing waits")
         statistics = self.running.relay.statistics()

@@ -414,3 +414,12 @@ async def test_an_upgrade_keeps_nothing_of_http() -> None:
     assert (upgrade.received, await upgrade.request.body.read(0)) == (b"rest", b"")
     del conversation
     assert held() is None
+
+
+async def test_a_body_with_two_lengths_is_refused() -> None:
+    async with talking() as client:
+        two = b"POST /all HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.stream.send_all(two + b"0\r\n\r\n" + get("/hello"))
+        answered = await read_all(client.stream)
+        assert answered.startswith(b"HTTP/1.1 400 ")
+        assert answered.count(b"HTTP/1.1 ") == 1

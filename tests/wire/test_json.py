@@ -298,3 +298,11 @@ def test_descriptions_are_short() -> None:
     assert describe("x" * 1000) == repr("x" * 60)
     assert describe({"a": "x" * 1000}) == "dict"
     assert describe(LONE) == "'\\ud800'"
+
+
+def test_what_only_the_slow_decoder_reads_is_bounded() -> None:
+    few, many = ('["\\ud800"' + ",[]" * number + "]" for number in (20_000, 30_000))
+    assert len(decode_untrusted(few)) == 20_001  # type: ignore[arg-type]
+    with pytest.raises(RemoteProtocolError, match="at most 50000 items"):
+        decode_untrusted(many)
+    assert len(decode_untrusted(many.replace("\\ud800", "plain"))) == 30_001  # type: ignore[arg-type]

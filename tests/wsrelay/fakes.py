@@ -44,6 +44,10 @@ class FakeConnection:
         self._ping_due = False
         self._changed = trio.Event()
 
+    @property
+    def unwritten(self) -> int:
+        return sum(map(len, self._left)) - self.begun
+
     # What tests do
 
     def give_room(self, size: int) -> None:

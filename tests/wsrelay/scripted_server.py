@@ -39,6 +39,10 @@ def routed(payload: JSONValue, sender: str = BOB) -> dict[str, Any]:
     return {"from": sender, "to": OWN, "payload": payload}
 
 
+def encoded(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
 class ScriptedPeer:
     """The server's end of one connection.
 

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from tests.wsrelay.scripted_server import (
     OWN,
     URL,
+    Script,
     ScriptedPeer,
     ScriptedRelay,
     client_of,
@@ -227,3 +228,109 @@ async def test_unusable_arguments(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         async with open_relay_client(URL, "pwa", "alice123", **options):
             pass
+
+
+@pytest.mark.parametrize("name", ["max_reconnect_delay", "stable_after", "connect_timeout", "idle_timeout"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+async def test_times_are_finite(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"expected a finite {name}, not"):
+        async with open_relay_client(URL, "pwa", "alice123", **{name: value}):  # type: ignore[arg-type]
+            pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_message": 1e6},
+        {"queue_messages": "9"},
+        {"queue_bytes": 2.0},
+        {"inbox_messages": True},
+        {"inbox_bytes": None},
+        {"event_buffer": float("inf")},
+        {"connect_timeout": "10"},
+        {"idle_timeout": True},
+        {"ssl_context": True},
+    ],
+)
+async def test_arguments_of_another_type(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^expected an? .* as {next(iter(options))}, not |^expected an ssl.SSLContext"
+    ):
+        async with open_relay_client(URL, "pwa", "alice123", **options):
+            pass
+
+
+# Connections that are given up already
+
+
+async def refuses_and_stays(peer: ScriptedPeer) -> None:
+    await peer.send(error_frame("ID_IN_USE"))
+    await trio.sleep_forever()
+
+
+async def knows_nobody_and_stays(peer: ScriptedPeer) -> None:
+    await peer.send(status_frame(OWN, False), routed("to somebody else"))
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (refuses_and_stays, "words"),
+        (knows_nobody_and_stays, "is offline"),
+    ],
+)
+async def test_a_connection_that_is_given_up_is_none(
+    script: Script, words: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The goodbye takes 0.5 s, longer than a server that does not answer is believed to think."""
+    relay = ScriptedRelay(script)
+    async with client_of(relay, monkeypatch, connect_timeout=0.2, reconnect=False) as client:
+        with pytest.raises(trio.BrokenResourceError, match=words):
+            await client.wait_connected()
+        assert trio.current_time() < 1
+        counts = client.statistics().counts
+        assert ("connected" in counts, "accept_unconfirmed" in counts, counts["connect_failed"]) == (False, False, 1)
+
+
+async def test_a_bad_key_without_a_close_frame_is_final(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        await peer.send(error_frame("INVALID_KEY"))
+        await peer.until_end()
+
+    async with client_of(ScriptedRelay(script), monkeypatch, connect_timeout=0.2) as client:
+        with pytest.raises(RelayRefused, match="INVALID_KEY"):
+            await client.wait_connected()
+
+
+async def test_while_it_says_goodbye_a_client_is_not_connected(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async def forget(peer: ScriptedPeer) -> None:
+        await peer.accept()
+        await peer.send(status_frame(OWN, False))
+        await trio.sleep_forever()
+
+    relay = ScriptedRelay(forget, stay)
+    async with client_of(relay, monkeypatch) as client:
+        await client.wait_connected()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (client.connected, len(relay.attempts)) == (False, 1)
+        await client.wait_connected()
+        assert len(relay.attempts) == 2
+
+
+async def test_a_server_s_words_are_escaped(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    async def end(peer: ScriptedPeer) -> None:
+        await peer.accept()
+        await peer.connection.aclose(1000, "a\x1b[2J\nb\u2028")
+
+    async with client_of(ScriptedRelay(end), monkeypatch, reconnect=False) as client:
+        disconnected = (await collect(client, 2))[1]
+        assert isinstance(disconnected, Disconnected)
+        assert disconnected.reason == r"a\x1b[2J\nb\u2028"
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await client.receive()
+        assert str(caught.value) == disconnected.reason

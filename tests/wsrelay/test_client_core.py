@@ -148,6 +148,11 @@ def test_ids_that_a_path_does_not_hold_need_a_server_that_decodes(id: str) -> No
         (f"ws://host/?key={SECRET}", "pwa", "alice123", "without a query"),
         ("http://host", "pwa", "alice123", "a URL like ws"),
         ("ws://host#x", "pwa", "alice123", "fragment"),
+        ("ws://", "pwa", "alice123", "expected host:port"),
+        ("ws:///", "pwa", "alice123", "expected host:port"),
+        (f"ws://user:{SECRET}@host", "pwa", "alice123", "without user information"),
+        (f"http://user:{SECRET}@host", "pwa", "alice123", "without user information"),
+        (f"user:{SECRET}@host", "pwa", "alice123", "without user information"),
         ("ws://host", "a:b", "alice123", "without a colon"),
         ("ws://host", "", "alice123", "expected a channel"),
         ("ws://host", "a b", "alice123", "expected a channel"),
@@ -166,3 +171,8 @@ def test_unusable_targets(url: str, channel: str, id: str, words: str) -> None:
 def test_an_id_without_a_utf_8_form() -> None:
     with pytest.raises(ValueError, match="UTF-8 form"):
         make_target("ws://host", "pwa", "\ud800", encode_id=True)
+
+
+def test_a_url_is_text() -> None:
+    with pytest.raises(TypeError, match="expected a URL as text, not bytes"):
+        make_target(b"ws://host", "pwa", "alice123")  # type: ignore[arg-type]

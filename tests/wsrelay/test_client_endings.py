@@ -157,3 +157,18 @@ def test_the_number_of_watches_is_bounded() -> None:
 def test_what_is_no_address_is_not_watched(address: str) -> None:
     with pytest.raises(LocalProtocolError, match="address like channel:id"):
         Watches(OWN).watch(address)
+
+
+def test_addresses_that_no_server_takes_are_not_watched() -> None:
+    watches = Watches(OWN)
+    watches.watch("a:" + "x" * 510)
+    with pytest.raises(LocalProtocolError, match="at most 512 characters, not 513"):
+        watches.watch("a:" + "x" * 511)
+    assert len(watches.take()) == 1
+
+
+def test_a_refusal_is_one_line_without_control_characters() -> None:
+    refused = RelayRefused("BAD\x1b[31m", "one\r\ntwo\u2028\u202ethree \ud800 \u00e4")
+    shown = r"BAD\x1b[31m one\r\ntwo\u2028\u202ethree \ud800 " + "\u00e4"
+    assert str(refused) == f"the relay server refused this client: {shown}"
+    assert refused.code == "BAD\x1b[31m"

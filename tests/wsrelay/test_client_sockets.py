@@ -9,6 +9,7 @@ import trio
 
 from tests.transports.support import make_authority, serving
 from tests.wsrelay.scripted_server import BOB, LIMITS, OWN, ScriptedPeer, ScriptedRelay, routed
+from trio_relay.limits import Limits
 from trio_relay.transports.routes import Request, Response, Route
 from trio_relay.wsrelay.client import RelayClient, RelayRefused, open_relay_client
 
@@ -159,3 +160,21 @@ async def test_what_was_being_written_when_the_connection_broke_is_lost_once_and
         assert counts["sent"] + counts["send_interrupted"] == number + 1
         assert heard == list(range(number - len(heard) + 1, number + 1))
         assert heard[0] > 0
+
+
+async def test_a_server_that_broke_the_protocol_is_not_believed_to_think(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goodbye takes longer than a server that does not answer has time."""
+    monkeypatch.setattr("trio_relay.wsrelay.client.client._LIMITS", Limits(close_timeout=0.3))
+
+    async def break_the_protocol(peer: ScriptedPeer) -> None:
+        await peer.connection._stream.send_all(b"\x81\x81\0\0\0\0a")  # masked
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        async with (
+            ScriptedRelay(break_the_protocol).over_sockets() as url,
+            open_relay_client(url, "pwa", "alice123", connect_timeout=0.1, reconnect=False) as client,
+        ):
+            with pytest.raises(trio.BrokenResourceError, match="broke the protocol"):
+                await client.wait_connected()
+            assert "connected" not in client.statistics().counts

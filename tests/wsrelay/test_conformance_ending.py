@@ -209,4 +209,4 @@ async def test_a_larger_server_outlives_relays_with_tasks_that_hang(autojump_clo
 async def check_refused(relay: Relaying) -> None:
     """Who comes later is not served."""
     client = await relay.raw(target_of(ALICE))
-    assert await client.end() == ([], 1006, "")
+    assert await client.end() == ([], 1001, "Server shutting down")

@@ -14,7 +14,6 @@ from trio.testing import MockClock
 from trio_relay.transports.routes import Request, Response
 from trio_relay.wsrelay import BlobConfig, Hooks
 from trio_relay.wsrelay.pages.admin import mask_key
-from trio_relay.wsrelay.pages.pages import Pages
 
 from .asking import CORS, JSON, Answer, ask, request
 from .support import ALICE, BOB, make_config, relaying, routed
@@ -299,19 +298,6 @@ async def test_a_body_that_a_hook_does_not_take_is_the_clients_fault(caplog: pyt
 
 
 # Further pages
-
-
-async def test_pages_can_be_added() -> None:
-    async def page(request: Request) -> Response:
-        return Response.text(200, request.query)
-
-    async with relaying(memory=True) as server:
-        pages = server.relay._pages
-        assert isinstance(pages, Pages)
-        pages.extra["/ui"] = page
-        answer = await ask(server, "POST", "/ui?a=b", body=b"")
-        assert answer == Answer(200, [("content-type", "text/plain; charset=utf-8"), *CORS], b"a=b")
-        assert await ask(server, "GET", "/ui/") == NO_PAGE
 
 
 async def test_rules_that_change_hold_at_once() -> None:

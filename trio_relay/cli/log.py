@@ -19,6 +19,8 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes of every record; others are what a caller gave as `extra`."""
 _KEY: Final = re.compile(r"([?&](?:key|access_key|token)=)[^&\s\"'#]+")
+_KEY_IN_JSON: Final = re.compile(r"([?&](?:key|access_key|token)=)(?:[^&\s\"'#\\]|\\\\|\\u[0-9a-f]{4})+")
+"""The same inside a JSON string: a backslash is part of an escape."""
 
 
 def start_logging(*, as_json: bool, level: str) -> None:
@@ -34,13 +36,15 @@ def start_logging(*, as_json: bool, level: str) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """``TIME LEVEL LOGGER: MESSAGE``, and the lines of an exception."""
+    """``TIME LEVEL LOGGER: MESSAGE``, and the lines of an exception; what is not printable is escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, or more with an exception."""
-        message = _blot(record.getMessage()).replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{_time(record)} {record.levelname} {record.name}: {message}"
-        return f"{line}\n{_blot(self.formatException(record.exc_info))}" if record.exc_info else line
+        line = f"{_time(record)} {record.levelname} {record.name}: {_escape(_blot(record.getMessage()))}"
+        if not record.exc_info:
+            return line
+        trace = _blot(self.formatException(record.exc_info))
+        return "\n".join([line, *map(_escape, trace.split("\n"))])
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,12 +56,12 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _blot(record.getMessage()),
+            "message": record.getMessage(),
         }
         line |= {name: value for name, value in vars(record).items() if name not in _KNOWN and name not in line}
         if record.exc_info:
-            line["exception"] = _blot(self.formatException(record.exc_info))
-        return json.dumps(line, default=str)
+            line["exception"] = self.formatException(record.exc_info)
+        return _KEY_IN_JSON.sub(r"\1***", json.dumps(line, default=str))
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -66,3 +70,9 @@ def _time(record: logging.LogRecord) -> str:
 
 def _blot(text: str) -> str:
     return _KEY.sub(r"\1***", text)
+
+
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -196,11 +196,12 @@ class Conversation:
     async def _pass(self, guard: Guard, request: Request) -> None:
         """Returns when the guard lets the client pass; raises `Refused` if it does not, or not in time."""
         answer: Response | None = Response.text(503, "no decision on this upgrade in time")
-        with trio.move_on_at(self._since + self._limits.handshake_timeout):
-            try:
+        # Around the deadline: a guard may fail when it is cut off.
+        try:
+            with trio.move_on_at(self._since + self._limits.handshake_timeout):
                 answer = await guard(request)
-            except Exception:
-                answer = self._report_failure()
+        except Exception:
+            answer = self._report_failure()
         if answer is not None:
             raise _no_upgrade(answer)
 
@@ -248,6 +249,8 @@ def _find(error: Exception, kind: type[Exception]) -> Exception | None:
 
 def _compose(response: Response, extra: Headers) -> h11.Response:
     """The head of a response; raises whatever shows that it can not be sent."""
+    if not isinstance(response.body, bytes | bytearray | memoryview):
+        raise TypeError(f"expected bytes as the body of a response, not {type(response.body).__name__}")
     headers = [*response.headers, *extra, (b"date", email.utils.formatdate(usegmt=True).encode("ascii"))]
     if response.status not in BODILESS:
         headers.append((b"content-length", b"%d" % len(response.body)))

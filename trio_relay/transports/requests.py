@@ -185,11 +185,14 @@ class RequestReader:
 
 
 def _body_length(headers: Headers) -> int | None:
-    """Bytes of the body that follows a head (RFC 9112 section 6.3), which h11 has checked; None: it is chunked."""
-    length = 0
-    for name, value in headers:
-        if name == b"transfer-encoding":
-            return None
-        if name == b"content-length":
-            length = int(value)
-    return length
+    """Bytes of the body that follows a head (RFC 9112 section 6.3), which h11 has checked; None: it is chunked.
+
+    Raises:
+        Refused: both ways are there; a proxy that reads the other one would see other requests than we do.
+    """
+    found = dict(headers)
+    if b"transfer-encoding" not in found:
+        return int(found.get(b"content-length", 0))
+    if b"content-length" in found:
+        raise refusal(400, "expected a Content-Length or a Transfer-Encoding, not both")
+    return None

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-1. At most one message is inside the connection: what the socket did not take of it.
+1. At most one write is inside the connection: what the socket did not take of it.
 2. Control replies stay in the codec until they can be written between two messages: by the task that writes, and if
    there is none, by the one that receives. So reading never waits for a writer that waits for the peer.
 3. A write that was interrupted may have stopped inside a frame: the connection is broken from then on.
@@ -51,9 +51,9 @@ class WebSocketConnection:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_broken", "_closed", "_closing", "_codec", "_ended", "_flushing", "_leftover",
-        "_limits", "_lock", "_only_control_left", "_received", "_receiving", "_socket", "_stream", "direct", "heard",
-        "local", "offered_subprotocol", "remote", "transport",
+        "__weakref__", "_broken", "_closed", "_closing", "_codec", "_ended", "_flushing", "_limits", "_lock",
+        "_only_control_left", "_received", "_receiving", "_socket", "_stream", "_unwritten", "direct", "heard", "local",
+        "offered_subprotocol", "remote", "transport",
     )
     # fmt: on
 
@@ -86,6 +86,7 @@ class WebSocketConnection:
             raw=raw,
         )
         self._received = received
+        self._unwritten: Buffer = b""  # of a write through the stream
         self._only_control_left = False
         self._lock: trio.Lock | None = None
         self._receiving = False
@@ -189,6 +190,11 @@ class WebSocketConnection:
         left = self._socket is not None and self._socket.leftover is not None
         return left or self._codec.has_output
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes of what is being written that the socket has not taken yet; of a stream, give or take a read's size."""
+        return len((self._unwritten if self._socket is None else self._socket.leftover) or b"")
+
     def send_nowait(self, pieces: Sequence[Buffer], *, text: bool = False, each: bool = False) -> bool:
         """See `Connection.send_nowait`; with `each`, every piece is a message of its own."""
         direct = self._socket
@@ -251,9 +257,8 @@ class WebSocketConnection:
             else:
                 frames = codec.send_text(pieces) if text else codec.send_binary(pieces)
         except LocalProtocolError as error:
-            if self._closing:
-                raise trio.ClosedResourceError("this connection was closed") from error
-            raise trio.BrokenResourceError("the peer closed the connection") from error
+            ours = trio.ClosedResourceError("this connection was closed")
+            raise (ours if self._closing else trio.BrokenResourceError("the peer closed the connection")) from error
         if codec.has_output:
             frames.insert(0, codec.data_to_send())
         return frames
@@ -289,7 +294,10 @@ class WebSocketConnection:
         self._check_open()
         with self._all_or_broken():
             try:
-                await self._stream.send_all(b"".join(buffers))
+                self._unwritten = memoryview(b"".join(buffers))
+                while self._unwritten:
+                    await self._stream.send_all(self._unwritten[: self._limits.read_size])
+                    self._unwritten = self._unwritten[self._limits.read_size :]
                 while self._codec.has_output:
                     await self._stream.send_all(self._codec.data_to_send())
             except (OSError, trio.BrokenResourceError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,10 +13,10 @@ import trio
 
 from ..transports.routes import Request, Response
 from ..transports.websocket import WebSocketConnection
-from ..wire.websocket_frames import is_sendable_close_code
 from .addresses import ChannelTable, PeerAddress, parse_query_key, query_flag
 from .client_address import client_ip, parse_networks, rate_name
 from .config import RelayConfig
+from .failures import log_failure
 from .hooks import HookFailed, Refusal, Verification, call_hook
 from .messages import encode_error
 from .metering import TrafficMeter
@@ -95,6 +96,10 @@ class Entrance:
             except trio.TooSlowError:
                 self._counts["verify_timeout"] += 1
                 return Response.text(503, "No decision on this key in time")
+            except Exception as error:  # as in `admit`
+                self._counts["verify_failed"] += 1
+                log_failure("the key store failed", error, parse_query_key(request.query))
+                return Response.text(500, "Internal verification error")
         return None
 
     # After it has opened
@@ -109,7 +114,11 @@ class Entrance:
         except _Refused as refused:
             ending, counter = refused.ending, refused.counter
         except trio.TooSlowError:
+            _log.error("no decision on a client within %g s", self._config.verify_timeout)
             ending, counter = _NOT_VERIFIED, "verify_timeout"
+        except Exception as error:  # in what the application's code did when it was cut off
+            log_failure("letting a client in failed", error, parse_query_key(request.query))
+            ending, counter = _NOT_VERIFIED, "verify_failed"
         self._counts[counter] += 1
         await self.refuse(connection, ending)
         return None
@@ -149,7 +158,8 @@ class Entrance:
             time.time(),
             connection=connection,
             outbox=Outbox(connection, rules),
-            window=MessageWindow(config.rate_limit_max_messages, config.rate_limit_window),
+            # Not of `config`: another one may have come while the application decided.
+            window=MessageWindow(self._config.rate_limit_max_messages, self._config.rate_limit_window),
             rate_name=rate_name(ip),
             reports=query_flag(request.query, "reports"),
         )
@@ -160,7 +170,7 @@ class Entrance:
             address = self._channels.parse_target(target)
         except Exception as error:
             self._counts["hook_failed"] += 1
-            _log.error("hook parse_id failed", exc_info=error)
+            log_failure("hook parse_id failed", error)
             raise _Refused(_NOT_VERIFIED, "verify_failed") from error
         if address is None:
             raise _Refused(_INVALID_URL, "refused_url")
@@ -174,7 +184,7 @@ class Entrance:
             good = await is_valid(self._config.keys, key)
         except Exception as error:
             self._counts["key_store_failed"] += 1
-            _log.error("the key store failed", exc_info=error)
+            log_failure("the key store failed", error, key)
             raise _Refused(_NOT_VERIFIED, "verify_failed") from error
         if not good:
             raise _Refused(_BAD_KEY, "refused_key")
@@ -182,7 +192,7 @@ class Entrance:
     async def _verify(self, hook: Callable[..., object], who: Verification) -> None:
         """Raises `_Refused` unless the application lets the client in."""
         try:
-            verdict = await call_hook("verify_peer", self._counts, self._config.verify_timeout, hook, who)
+            verdict = await call_hook("verify_peer", self._counts, math.inf, hook, who, secret=who.key)
         except HookFailed as error:
             raise _Refused(_NOT_VERIFIED, "verify_failed") from error
         if verdict is None or verdict is True:
@@ -191,9 +201,6 @@ class Entrance:
             verdict = Refusal()
         if not isinstance(verdict, Refusal):
             _log.error("hook verify_peer returned %s, not a Refusal, a bool or None", type(verdict).__name__)
-            raise _Refused(_NOT_VERIFIED, "verify_failed")
-        if not is_sendable_close_code(verdict.close_code):
-            _log.error("hook verify_peer returned close code %r, which may not be sent", verdict.close_code)
             raise _Refused(_NOT_VERIFIED, "verify_failed")
         frame = encode_error(verdict.error_code, verdict.reason or "Peer verification failed")
         raise _Refused(Ending(verdict.close_code, verdict.reason or "Verify failed", frame), "refused_by_hook")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ SlowConsumer = Literal["pause", "drop-newest", "drop-oldest", "disconnect"]
 """What happens when a client does not read what is sent to it: see `RelayConfig.slow_consumer`."""
 
 _SLOW: Final = ("pause", "drop-newest", "drop-oldest", "disconnect")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0-~]+")
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _PAGES: Final = ("/health", "/stats", "/metrics", "/ui")
 _UNDECIDED: Final = "undecided"
@@ -58,6 +60,7 @@ class BlobConfig:
     def __post_init__(self) -> None:
         for name in ("max_blob_size", "max_blobs", "max_bytes"):
             _require_positive(f"blob_store.{name}", getattr(self, name))
+            _require_whole(f"blob_store.{name}", getattr(self, name))
         for name in ("time_to_live", "max_share"):
             if getattr(self, name) is not None:
                 _require_positive(f"blob_store.{name}", getattr(self, name))
@@ -178,7 +181,9 @@ class RelayConfig:
             value = getattr(self, name)
             if value is not None:
                 _require_positive(name, value)
-        if self.stats_history < 0:
+        for name in _WHOLE:
+            _require_whole(name, getattr(self, name))
+        if not isinstance(self.stats_history, int) or self.stats_history < 0:
             raise ValueError(f"expected a stats_history of 0 or more windows, not {self.stats_history!r}")
         if self.on_invalid_key not in ("close-after-connect", "reject-upgrade"):
             raise ValueError(f"expected close-after-connect or reject-upgrade, not {self.on_invalid_key!r}")
@@ -196,8 +201,10 @@ class RelayConfig:
         if self.admin_key is not None and not is_key_format(self.admin_key):
             raise ValueError("expected an admin_key of 8 to 64 characters of A-Z a-z 0-9 _ -")
         parse_networks(self.trusted_proxies)
-        if isinstance(self.cors, str) and not (self.cors.isascii() and self.cors.isprintable()):
-            raise ValueError(f"expected an origin like https://example.org as cors, not {self.cors!r}")
+        if isinstance(self.cors, str) and self.cors not in ("*", ""):
+            _require_origin("cors", self.cors)
+        for origin in self.origins or ():
+            _require_origin("origins", origin)
 
     @property
     def channel_list(self) -> list[Channel]:
@@ -230,6 +237,14 @@ class RelayConfig:
         return [self.listen] if isinstance(self.listen, str) else list(self.listen)
 
 
+_WHOLE: Final = (
+    "rate_limit_max_connections",
+    "rate_limit_max_messages",
+    "max_message",
+    "max_watches",
+    "queue_bytes",
+    "queue_messages",
+)
 _POSITIVE: Final = (
     "heartbeat_interval",
     "rate_limit_window",
@@ -253,5 +268,16 @@ _POSITIVE: Final = (
 
 
 def _require_positive(name: str, value: float) -> None:
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise ValueError(f"expected a positive {name}, not {value!r}")
+
+
+def _require_whole(name: str, value: float) -> None:
+    if not isinstance(value, int):
+        raise ValueError(f"expected a whole number as {name}, not {value!r}")
+
+
+def _require_origin(name: str, origin: str) -> None:
+    """Raises ValueError for what no browser sends as Origin (RFC 6454 section 6.2)."""
+    if origin != "null" and _ORIGIN.fullmatch(origin) is None:
+        raise ValueError(f"expected an origin like https://example.org in {name}, not {origin!r}")

@@ -20,7 +20,9 @@ import trio
 
 from ..transports.routes import Request, Response
 from ..wire.json import JSONValue
+from ..wire.websocket_frames import is_sendable_close_code
 from .addresses import PeerAddress
+from .failures import log_failure
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -62,11 +64,20 @@ class Refusal:
         reason: for the client, in the error frame and the close frame (at most 123 bytes there).
         close_code: of the WebSocket: 1000 to 1014 as far as they may be sent, or 3000 to 4999.
         error_code: in the error frame.
+
+    Raises:
+        ValueError: one of them is not of that form.
     """
 
     reason: str | None = None
     close_code: int = 1008
     error_code: str = "VERIFY_FAILED"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str | None) or not isinstance(self.error_code, str):
+            raise ValueError(f"expected texts as reason and error_code, not {self.reason!r} and {self.error_code!r}")
+        if not isinstance(self.close_code, int) or not is_sendable_close_code(self.close_code):
+            raise ValueError(f"expected a close_code that may be sent, not {self.close_code!r}")
 
 
 Maybe: TypeAlias = T | Awaitable[T]
@@ -102,9 +113,17 @@ class HookFailed(Exception):
 
 
 async def call_hook(
-    name: str, counts: Counter[str], timeout: float, hook: Callable[..., Any], *arguments: object
+    name: str,
+    counts: Counter[str],
+    timeout: float,
+    hook: Callable[..., Any],
+    *arguments: object,
+    secret: str | None = None,
 ) -> Any:
     """What a hook returns, at last.
+
+    Args:
+        secret: an access key, which is not logged.
 
     Raises:
         HookFailed: it raised an `Exception`, or did not return in `timeout` seconds.
@@ -120,5 +139,5 @@ async def call_hook(
         if isinstance(error, trio.TooSlowError):
             _log.error("hook %s did not return within %g s", name, timeout)
         else:
-            _log.error("hook %s failed", name, exc_info=error)
+            log_failure(f"hook {name} failed", error, secret)
         raise HookFailed(name) from error

@@ -30,6 +30,7 @@ _WRITE_SIZE: Final = 64 * 1024
 """Messages are written together up to about this many bytes."""
 _AT_ONCE: Final = 256
 """Answers in one direct write: what the socket does not take of them is kept as bytes, not as references."""
+_LOOK_AGAIN: Final = 0.1
 _CONTROL_FRAMES: Final = 1024
 """Presence and error frames that may wait: of 1,024 watched peers, one each. Answers to one read may come on top."""
 
@@ -91,7 +92,12 @@ class Outbox:
     @property
     def size(self) -> int:
         """Bytes that wait, those included that were given to the connection and have not been written."""
-        return self._size + self._in_hand
+        return self._size + self._unwritten
+
+    @property
+    def _unwritten(self) -> int:
+        """Bytes of messages that were given to the connection; of a large one, what is left of it."""
+        return min(self._in_hand, self._connection.unwritten) if self._in_hand else 0
 
     @property
     def waiting(self) -> int:
@@ -102,7 +108,7 @@ class Outbox:
     def high(self) -> bool:
         """Whether a sender should wait, under the policy ``pause``."""
         return self._writing and (
-            self._size + self._in_hand >= self._rules.most_bytes
+            self.size >= self._rules.most_bytes
             or (self._messages is not None and len(self._messages) >= self._rules.most_messages)
         )
 
@@ -172,7 +178,8 @@ class Outbox:
     def _enqueue(self, payloads: Sequence[bytes], size: int) -> int:
         if self._messages is None:
             self._messages = deque()
-        if self._rules.policy != "pause":
+        # Over a stream that is idle, as directly to a socket: what one read brought is taken whole.
+        if self._rules.policy != "pause" and self._writing:
             fitting = self._make_room(payloads)
             if len(fitting) != len(payloads):
                 payloads, size = fitting, sum(map(len, fitting))
@@ -186,7 +193,7 @@ class Outbox:
         """Those of the messages that may wait, under the policies that drop."""
         rules, queue = self._rules, self._messages
         assert queue is not None
-        most_bytes, most_messages = rules.most_bytes - self._in_hand, rules.most_messages
+        most_bytes, most_messages = rules.most_bytes - self._unwritten, rules.most_messages
         if rules.policy == "drop-oldest":
             wanted = deque(payloads)
             size = sum(map(len, wanted))
@@ -289,7 +296,9 @@ class Outbox:
         """Something was written, or the client is gone."""
         if self._room is None:
             self._room = trio.Event()
-        await self._room.wait()
+        # A large message is written little by little, which nobody tells of.
+        with trio.move_on_after(_LOOK_AGAIN):
+            await self._room.wait()
 
     # Closing
 

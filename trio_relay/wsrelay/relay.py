@@ -14,7 +14,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -22,7 +22,7 @@ from typing import Final
 import trio
 
 from ..exceptions import PayloadTooLarge, RemoteProtocolError
-from ..transports.admission import Admission
+from ..transports.admission import EXPECTED_FAILURES, Admission
 from ..transports.connection import Connection
 from ..transports.routes import Request
 from ..transports.websocket import WebSocketConnection
@@ -30,8 +30,10 @@ from ..wire.json import JSONValue, encode
 from .accepting import Entrance
 from .client_address import rate_name
 from .config import RelayConfig
+from .failures import log_failure
 from .heartbeat import Heartbeat
 from .hooks import HookFailed, call_hook
+from .key_checks import KeyChecks
 from .messages import encode_error
 from .outbox import Outbox, QueueRules
 from .peer import HOOK_FAILED, KEY_REVOKED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
@@ -39,7 +41,6 @@ from .registry import PeerRegistry, Registry
 from .router import Router
 from .statistics import RelayStatistics, with_unix_times
 from .stores.blobs import Blobs
-from .stores.keys import is_valid
 from .watching import Watching
 
 __all__ = ["RelayCore"]
@@ -82,17 +83,18 @@ class RelayCore:
         self.entrance: Final = Entrance(config, self._registry, self.counts)
         self._router: Final = Router(config, self._registry, self.watching, self.counts, self._end_slow)
         self._by_key: Final[dict[str, dict[LivePeer, None]]] = {}
+        self.key_checks: Final = KeyChecks(config, self._by_key, self._revoke, self.counts)
         self._by_outbox: Final[dict[Outbox, LivePeer]] = {}
         self._rules: Final = self._queue_rules()
         self._draining = False
         self._over = False
-        self._connected = 0
+        self._present = 0  # clients, and requests for pages
         self._all_gone: trio.Event | None = None
 
     def configure(self, config: RelayConfig) -> None:
         """Goes by these rules from now on, for connected peers too; where it listens, and its stores, stay."""
         self.config = config
-        for part in (self.watching, self.heartbeat, self.entrance, self._router):
+        for part in (self.watching, self.heartbeat, self.entrance, self.key_checks, self._router):
             part.configure(config)
         rules = self._rules
         rules.policy = config.slow_consumer
@@ -114,32 +116,62 @@ class RelayCore:
     # One connection, in its own task
 
     async def accept(self, connection: Connection, request: Request | None) -> None:
-        """Serves one client; a `Handler`."""
-        if request is None or not isinstance(connection, WebSocketConnection):
-            raise TypeError("expected a WebSocket that came with a request")
-        ip = self.entrance.client_ip(request)
-        crowd = rate_name(ip)
-        if self._over:
-            connection.abort()
-        elif self._draining:
-            await self.entrance.refuse(connection, SHUTDOWN)
-        elif not self.entrance.connections.take(crowd):
-            await self.entrance.refuse_crowd(connection)
-        else:
-            self._connected += 1
-            try:
+        """Serves one client; a `Handler`. Whatever fails here ends this client's connection, and no other."""
+        crowd: str | None = None
+        try:
+            if request is None or not isinstance(connection, WebSocketConnection):
+                raise TypeError("expected a WebSocket that came with a request")
+            ip = self.entrance.client_ip(request)
+            if self._draining:
+                await self.entrance.refuse(connection, SHUTDOWN)
+            elif not self.entrance.connections.take(rate_name(ip)):
+                await self.entrance.refuse_crowd(connection)
+            else:
+                crowd = rate_name(ip)
+                self._present += 1
                 peer = await self.entrance.admit(connection, request, ip, self._rules)
                 del request  # here an idle connection waits
-                if peer is not None and not self._over:
+                if peer is not None:
                     await self._serve(peer)
-            finally:
+        except EXPECTED_FAILURES:
+            raise
+        except BaseExceptionGroup as group:
+            cancelled, failures = group.split(trio.Cancelled)
+            if failures is not None:
+                self._failed(connection, failures)
+            if cancelled is not None:
+                raise cancelled from None
+        except Exception as error:
+            self._failed(connection, error)
+        finally:
+            if crowd is not None:
                 self.entrance.connections.release(crowd)
-                self._connected -= 1
-                if self._all_gone is not None and not self._connected:
-                    self._all_gone.set()
+                self._gone()
+
+    def _failed(self, connection: Connection, error: BaseException) -> None:
+        self.counts["connection_failed"] += 1
+        log_failure("a connection failed", error)
+        connection.abort()
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a page is made: `drain` waits for it."""
+        self._present += 1
+        try:
+            yield
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
+        self._present -= 1
+        if self._all_gone is not None and not self._present:
+            self._all_gone.set()
 
     async def _serve(self, peer: LivePeer) -> None:
         """From the registration of a peer to its end."""
+        if self._draining:
+            await self.entrance.refuse(peer.connection, SHUTDOWN)
+            return
         connection, take = peer.connection, self._router.take
         self._join(peer)
         try:
@@ -165,7 +197,7 @@ class RelayCore:
         if hook is not None:
             peer.paused = True
             try:
-                await call_hook(name, self.counts, self.config.hook_timeout, hook, peer, self.registry)
+                await call_hook(name, self.counts, self.config.hook_timeout, hook, peer, self.registry, secret=peer.key)
             finally:
                 peer.paused = False
 
@@ -248,23 +280,8 @@ class RelayCore:
         if peer is not None:
             self._end_slow(peer)
 
-    async def check_keys(self) -> None:
-        """Validates the keys of connected peers again, and ends the connections of those that are not good any more."""
-        if self.config.key_store is False:
-            return
-        for key in list(self._by_key):
-            try:
-                with trio.fail_after(self.config.verify_timeout):
-                    good = await is_valid(self.config.keys, key)
-            except Exception as error:
-                # Whoever is in stays in while nobody can say.
-                self.counts["key_store_failed"] += 1
-                _log.error("the key store failed", exc_info=error)
-                return
-            if not good:
-                for peer in list(self._by_key.get(key, ())):
-                    self.counts["key_revoked"] += 1
-                    self._end(peer, KEY_REVOKED)
+    def _revoke(self, peer: LivePeer) -> None:
+        self._end(peer, KEY_REVOKED)
 
     # For the application
 
@@ -282,14 +299,17 @@ class RelayCore:
         if len(data) > self.config.max_message:
             raise PayloadTooLarge(f"expected a message of at most {self.config.max_message} bytes, not {len(data)}")
         await trio.lowlevel.checkpoint()
-        with trio.move_on_after(self.config.slow_consumer_timeout) as patience:
+        with trio.move_on_after(self.config.slow_consumer_timeout):
             while (peer := self._registry.peers.get(address)) is not None:
                 if self.config.slow_consumer != "pause" or not peer.outbox.high:
-                    return peer.outbox.send([data], len(data)) > 0
+                    break
                 await peer.outbox.wait_room()
-        if patience.cancelled_caught and peer is not None:
+        if peer is None:
+            return False
+        if self.config.slow_consumer == "pause" and peer.outbox.high:
             self._end_slow(peer)
-        return False
+            return False
+        return peer.outbox.send([data], len(data)) > 0
 
     def statistics(self, *, busiest: int | None = None) -> RelayStatistics:
         """A snapshot.
@@ -300,6 +320,11 @@ class RelayCore:
         """
         seen = self._registry.statistics()
         now, meter = trio.current_time(), self.entrance.meter
+        counts = {name: count for name, count in self.counts.items() if count}
+        if meter.unlisted:
+            counts["keys_unlisted"] = meter.unlisted
+        if self._router.rates_evicted:
+            counts["rates_evicted"] = self._router.rates_evicted
         keys = meter.statistics(now) if busiest is None else meter.busiest(busiest, now)
         return RelayStatistics(
             start_time=self.start_time,
@@ -313,7 +338,7 @@ class RelayCore:
             backlog=sum(outbox.size for outbox in self._by_outbox),
             channels=seen.channels,
             keys=with_unix_times(keys, self.start_time - self._began),
-            counts=MappingProxyType(dict(self.counts)),
+            counts=MappingProxyType(counts),
         )
 
     async def drain(self) -> None:
@@ -330,12 +355,12 @@ class RelayCore:
 
     def abort(self) -> None:
         """The relay is over, and starts no more tasks: closes all connections at once, a larger server's too."""
-        self._over = True
+        self._over = self._draining = True
         for outbox in list(self._by_outbox):
             outbox.abort()
 
     async def _wait_all_gone(self) -> None:
-        if self._connected:
+        if self._present:
             if self._all_gone is None or self._all_gone.is_set():
                 self._all_gone = trio.Event()  # else somebody waits for it already
             await self._all_gone.wait()

@@ -77,7 +77,14 @@ class Router:
         self._counts: Final = counts
         self._disconnect_slow: Final = disconnect_slow
         self.bytes_in = self.bytes_out = 0
+        self._asked: Final[dict[str, tuple[float | None, float | None, int]]] = {}
+        self._rates: Final[dict[str, ByteRates | None]] = {}
         self.configure(config)
+
+    @property
+    def rates_evicted(self) -> int:
+        """Keys and addresses whose rates were forgotten for want of room."""
+        return sum(rates.evicted for rates in self._rates.values() if rates is not None)
 
     def configure(self, config: RelayConfig) -> None:
         """Goes by these rules from now on."""
@@ -86,8 +93,15 @@ class Router:
         self._pauses = config.slow_consumer == "pause"
         self._drops_oldest = config.slow_consumer == "drop-oldest"
         self._slow_timeout = config.slow_consumer_timeout
-        self._key_rates = _rates(config.max_bytes_per_second_per_key, config.burst_bytes_per_key, config.max_message)
-        self._ip_rates = _rates(config.max_bytes_per_second_per_ip, config.burst_bytes_per_ip, config.max_message)
+        least = config.max_message
+        for name, rate, burst in (
+            ("ip", config.max_bytes_per_second_per_ip, config.burst_bytes_per_ip),
+            ("key", config.max_bytes_per_second_per_key, config.burst_bytes_per_key),
+        ):
+            # The buckets of a rate that stays are kept: nobody gets a new burst by a change of something else.
+            if self._asked.get(name) != (rate, burst, least):
+                self._asked[name] = rate, burst, least
+                self._rates[name] = _rates(rate, burst, least)
 
     async def take(self, sender: LivePeer, batch: Sequence[bytes]) -> None:
         """Deals with all messages of one read; waits for slow receivers, and for hooks.
@@ -129,7 +143,8 @@ class Router:
         refusals: list[bytes] = []
         if allowed < len(batch):
             size = sum(map(len, batch[:end]))
-        for rates, name in ((self._key_rates, sender.key), (self._ip_rates, sender.rate_name)):
+        # The address first: what it refuses costs the key, which others share, nothing.
+        for rates, name in ((self._rates["ip"], sender.rate_name), (self._rates["key"], sender.key)):
             if rates is None or name is None or rates.take(name, size, now):
                 continue
             end = next((n for n in range(end) if not rates.take(name, len(batch[n]), now)), end)
@@ -224,7 +239,8 @@ class Router:
                 await wait()
         finally:
             sender.paused = False
-        if patience.cancelled_caught:
+        # Below the bound again, if not at half of it: slow, but it reads.
+        if patience.cancelled_caught and (reader.outbox.high or reader.outbox.crowded):
             self._disconnect_slow(reader)
 
     # Everything else

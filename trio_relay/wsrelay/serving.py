@@ -14,6 +14,7 @@ from ..transports.http import serve_http
 from ..transports.routes import Route
 from ..wire.json import JSONValue
 from .config import BlobConfig, RelayConfig
+from .failures import log_failure
 from .pages.pages import Pages
 from .registry import PeerRegistry
 from .relay import RelayCore
@@ -123,7 +124,7 @@ class Relay:
 
     async def check_keys(self) -> None:
         """Validates the keys of connected peers at once, as happens every `RelayConfig.key_check_interval` anyway."""
-        await self._core.check_keys()
+        await self._core.key_checks.check()
 
     async def aclose(self) -> None:
         """Ends the server politely: stops listening, tells clients, waits for them, closes the rest; idempotent.
@@ -173,11 +174,17 @@ async def serve_relay(
         raise_alone(group)
     finally:
         ended.set()
-        with trio.CancelScope(shield=True), trio.move_on_after(config.limits.close_timeout):
-            if blobs is not None:
-                await blobs.aclose()
-            if config.key_store is not False:
-                await close_store(config.key_store)
+        for store in (blobs, config.key_store):
+            await _close(store, config.limits.close_timeout)
+
+
+async def _close(store: object, timeout: float) -> None:
+    """Closes a store of whatever kind; that it fails keeps nothing else from ending."""
+    try:
+        with trio.CancelScope(shield=True), trio.move_on_after(timeout):
+            await close_store(store)
+    except Exception as error:
+        log_failure("a store could not be closed", error)
 
 
 async def _start(
@@ -196,9 +203,8 @@ async def _start(
     nursery.start_soon(core.watching.run)
     nursery.start_soon(core.heartbeat.run)
     if isinstance(config.key_store, ChangingKeyStore):
-        await nursery.start(config.key_store.watch)
-        nursery.start_soon(_check_changed_keys, core, config.key_store)
-    nursery.start_soon(_check_keys, core)
+        nursery.start_soon(core.key_checks.watch, config.key_store)
+    nursery.start_soon(core.key_checks.run)
     if config.listen is not None:
         assert admission is not None
         relay.addresses = tuple(await nursery.start(partial(_listen, relay, config, admission, listening, nursery)))
@@ -224,21 +230,6 @@ async def _listen(
             handler_nursery=nursery,
             task_status=task_status,
         )
-
-
-async def _check_keys(core: RelayCore) -> None:
-    while True:
-        interval = core.config.key_check_interval
-        await trio.sleep(interval if interval is not None else 1.0)
-        if interval is not None:
-            await core.check_keys()
-
-
-async def _check_changed_keys(core: RelayCore, store: ChangingKeyStore) -> None:
-    seen = store.changes
-    while True:
-        seen = await store.wait_change(seen)
-        await core.check_keys()
 
 
 def _make_blobs(config: RelayConfig) -> Blobs | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .metering import KeyTraffic
 from .registry import ChannelStatistics
@@ -40,7 +40,7 @@ class RelayStatistics:
     watches: int
     backlog: int
     channels: Mapping[str, ChannelStatistics]
-    keys: Mapping[str, KeyTraffic]
+    keys: Mapping[str, KeyTraffic] = field(repr=False)
     counts: Mapping[str, int]
 
 

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import random as _random
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import trio
 
@@ -14,25 +14,20 @@ from ...exceptions import PayloadTooLarge
 from ...limits import Limits
 from ...node.services import open_services
 from ...node.turns import Turns
-from ...transports.streams import check_tls
 from ...wire.json import JSONValue
-from ..stores.keys import KEY_RULE, is_key_format
+from .arguments import check_arguments
 from .core import RelayMessage, encode_message, make_target, message_prefix
 from .desk import Desk, Inbox, Outbox
 from .endings import Backoff, RelayRefused, RelayReplaced
 from .events import ClientEvents, ClientEventStream, ClientStatistics, PresenceChanged
+from .pace import Pace
 from .running import Plan, Runner
-from .session import Pace
 
 __all__ = ["RelayClient", "RelayMessage", "RelayRefused", "RelayReplaced", "open_relay_client"]
 
 _MIB: Final = 1024 * 1024
 _LIMITS: Final = Limits()
 _GOODBYE: Final = "Client closed"
-_POSITIVE: Final = (
-    *("max_reconnect_delay", "stable_after", "connect_timeout", "idle_timeout", "max_message"),
-    *("queue_messages", "queue_bytes", "inbox_messages", "inbox_bytes", "event_buffer"),
-)
 
 
 class RelayClient:
@@ -53,6 +48,7 @@ class RelayClient:
         self._runner: Final = runner
         self._max_message: Final = max_message
         self._prefix: Final = message_prefix(desk.address)
+        self._line: Final = trio.StrictFIFOLock()  # who waits for room in the outbox
         self._sends: Final = Turns()
         self._receives: Final = Turns()
 
@@ -123,15 +119,17 @@ class RelayClient:
     async def send(self, to: str, payload: JSONValue) -> None:
         """Sends a message; returns when it is in the queue.
 
-        Waits for room in the queue, so for the server if that does not read. Always a point of cancellation; where
-        there is room, other tasks have their turn once in a millisecond, or in 32 messages.
+        Waits for room in the queue, so for the server if that does not read; who came first has room first. Always a
+        point of cancellation; where there is room, other tasks have their turn once in a millisecond, or in 32
+        messages.
 
         Args:
             to: the peer's address, ``channel:id``.
             payload: any JSON value.
 
         Raises:
-            LocalProtocolError: `to` is not an address, or `payload` not a JSON value that nests at most 63 deep.
+            LocalProtocolError: `to` is not an address, or `payload` not a JSON value that nests at most 63 deep and
+                has only finite numbers. What was received need not be one: see `RelayMessage`.
             PayloadTooLarge: the message with its envelope exceeds ``max_message``, or ``queue_bytes``.
             RelayRefused: as from `wait_connected`.
             trio.BrokenResourceError: not connected, with ``when_disconnected="raise"``; or as from `wait_connected`.
@@ -141,20 +139,25 @@ class RelayClient:
         await self._sends.give_way()
         outbox = self._desk.outbox
         self._desk.check_sendable()
-        while not outbox.has_room(len(frame)):
-            await outbox.room.wait()
+        if not self._line.locked() and outbox.has_room(len(frame)):
+            outbox.put(frame)
+            return
+        async with self._line:
             self._desk.check_sendable()
-        outbox.put(frame)
+            while not outbox.has_room(len(frame)):
+                await outbox.room.wait()
+                self._desk.check_sendable()
+            outbox.put(frame)
 
     def send_nowait(self, to: str, payload: JSONValue) -> None:
         """`send` without waiting.
 
         Raises:
-            trio.WouldBlock: the queue has no room now.
+            trio.WouldBlock: the queue has no room now, or somebody waits for room in it.
         """
         frame = self._frame(to, payload)
         self._desk.check_sendable()
-        if not self._desk.outbox.has_room(len(frame)):
+        if self._line.locked() or not self._desk.outbox.has_room(len(frame)):
             raise trio.WouldBlock
         self._desk.outbox.put(frame)
 
@@ -172,7 +175,9 @@ class RelayClient:
         """Waits for the next message.
 
         While the inbox is full, the connection is not read. The server then keeps what comes, and may disconnect who
-        takes too long. Signs of life are still sent, so that its heartbeat does not.
+        takes too long. Signs of life are still sent, so that its heartbeat does not. When the connection is lost
+        meanwhile, what was read with the message that waits, at most 64 KiB and one message, goes in above the bounds
+        (`inbox_exceeded`); if they are exceeded already, it is dropped (`received_at_end`).
 
         Always a point of cancellation; where messages wait, other tasks have their turn once in a millisecond, or in 32
         messages.
@@ -210,7 +215,7 @@ class RelayClient:
         frames in a minute from each client, watches included; those that it refuses are repeated a minute later.
 
         Raises:
-            LocalProtocolError: `address` is not one.
+            LocalProtocolError: `address` is not one, or longer than 512 characters, which servers do not take.
             ValueError: 1,023 addresses are watched already.
             RelayRefused, trio.BrokenResourceError, trio.ClosedResourceError: the client is done: see `wait_connected`.
         """
@@ -289,21 +294,24 @@ async def open_relay_client(
         stable_after: seconds; only a connection that lasted so long makes the waits short again.
         connect_timeout: seconds for the upgrade, TLS included. Also how long a server that does not answer to a watch
             of the client's own address is believed to be still at it; then it counts as connected.
-        idle_timeout: seconds; a server that was silent so long is pinged, and has ten seconds to answer.
+        idle_timeout: seconds; a server that was silent so long is pinged, and has ten seconds to answer. While the
+            inbox is full, it has at least as long in all to take a message.
         when_disconnected: ``"queue"``: messages wait in the queue for the next connection, and `send` for room in it;
             ``"raise"``: sending raises `trio.BrokenResourceError`, and what waited is dropped and counted.
         max_message: bytes in one message with its envelope. A longer one that arrives ends the connection.
         queue_messages: messages that wait to be sent.
         queue_bytes: their bytes.
-        inbox_messages: messages that were received and not yet taken; beyond that the connection is not read.
+        inbox_messages: messages that were received and not yet taken; beyond that the connection is not read: see
+            `RelayClient.receive`.
         inbox_bytes: their bytes.
         event_buffer: events that wait in one subscription.
         random: gives numbers from 0 up to 1, for the waits.
 
     Raises:
-        ValueError: an argument is unusable. The key is in no message.
+        TypeError: an argument is of another type.
+        ValueError: an argument is unusable. Neither the key nor a password in the URL is in any message.
     """
-    _check(dict(locals()))
+    check_arguments(dict(locals()))
     target = make_target(url, channel, id, key=key, encode_id=encode_id, reports=reports)
     plan = Plan(
         target=target,
@@ -325,16 +333,3 @@ async def open_relay_client(
             yield client
         finally:
             await client.aclose()
-
-
-def _check(arguments: dict[str, Any]) -> None:
-    """Raises ValueError if one of the arguments of `open_relay_client` is unusable; its target is looked at later."""
-    if arguments["key"] is not None and not is_key_format(arguments["key"]):
-        raise ValueError(f"expected an access key of {KEY_RULE}")
-    if arguments["when_disconnected"] not in ("queue", "raise"):
-        raise ValueError(f'expected when_disconnected "queue" or "raise", not {arguments["when_disconnected"]!r}')
-    if arguments["ssl_context"] is not None:
-        check_tls(arguments["ssl_context"])
-    for name in _POSITIVE:
-        if not arguments[name] > 0:
-            raise ValueError(f"expected a positive {name}, not {arguments[name]!r}")

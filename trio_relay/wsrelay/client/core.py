@@ -30,6 +30,7 @@ __all__ = [
     "encode_watch",
     "make_target",
     "message_prefix",
+    "printable",
 ]
 
 MAX_ID: Final = 256
@@ -73,15 +74,30 @@ def make_target(
         reports: whether the server is asked to tell which messages it could not deliver.
 
     Raises:
-        ValueError: `url`, `channel` or `id` is unusable. No message shows what follows a question mark.
+        TypeError: `url` is not text.
+        ValueError: `url`, `channel` or `id` is unusable. No message shows user information, or what follows a question
+            mark.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"expected a URL as text, not {type(url).__name__}")
     base, question, _ = url.partition("?")
     if question:
         raise ValueError("expected a URL without a query (an access key is given as key=)")
+    _check_base(base)
     place = f"{base.removesuffix('/')}/{_check_channel(channel)}/{_check_id(id, encode_id)}"
     parse_ws_url(place)
     query = [*([f"key={key}"] if key is not None else ()), *(["reports=1"] if reports else ())]
     return Target(f"{channel}:{id}", place, f"{place}?{'&'.join(query)}" if query else place)
+
+
+def _check_base(base: str) -> None:
+    """By itself: what is wrong with it must not turn the channel into the host."""
+    try:
+        parse_ws_url(base)
+    except ValueError:
+        if "@" in base:  # perhaps a password
+            raise ValueError("expected a URL like ws://host:port, without user information") from None
+        raise
 
 
 def _check_channel(channel: str) -> str:
@@ -133,12 +149,21 @@ def encode_watch(address: str, *, watched: bool) -> bytes:
 # What is read
 
 
+def printable(text: str) -> str:
+    """A server's words for a terminal or a log: what is not printable (escape codes, line ends) as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 class RelayMessage(msgspec.Struct, frozen=True):
     """What a peer sent.
 
     Attributes:
         sender: its address, checked by the server.
-        payload: a JSON value; None also if the message has none.
+        payload: a JSON value; None also if the message has none. Numbers too large for a float, and integers of more
+            digits than are decoded, are infinite here. So what was received cannot always be sent: such numbers cannot,
+            nor what nests too deep or is too long once something is put around it.
         envelope: the whole message, with whatever else the sender put into it.
     """
 

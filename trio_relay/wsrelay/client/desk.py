@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
@@ -46,6 +47,7 @@ class Outbox:
     Attributes:
         work: set when a message came.
         room: set when messages left.
+        taken: how many left so far.
     """
 
     def __init__(self, messages: int, size: int) -> None:
@@ -53,6 +55,7 @@ class Outbox:
         self._size: Final = size
         self._frames: Final = deque[bytes]()
         self.bytes = 0
+        self.taken = 0
         self.work: Final = Signal()
         self.room: Final = Signal()
 
@@ -84,36 +87,48 @@ class Outbox:
         """The oldest ones are gone."""
         for _ in range(frames):
             self.bytes -= len(self._frames.popleft())
+        self.taken += frames
         self.room.set()
 
 
 class Inbox:
-    """Messages for the application, bounded by number and by bytes; one that is larger than that comes alone."""
+    """Messages for the application, bounded by number and by bytes; one that is larger than that comes alone.
+
+    Attributes:
+        room: set when a message was taken, when the inbox is closed, and when nobody should wait for room any more.
+    """
 
     def __init__(self, messages: int, size: int) -> None:
+        self._messages: Final = messages
         self._size: Final = size
-        self._in, self._out = trio.open_memory_channel[tuple[RelayMessage, int]](messages)
-        self._room: Final = Signal()
+        self._in, self._out = trio.open_memory_channel[tuple[RelayMessage, int]](math.inf)
+        self._held = 0
+        self._closed = False
+        self.room: Final = Signal()
         self.bytes = 0
 
     def __len__(self) -> int:
-        return self._in.statistics().current_buffer_used
+        return self._held
 
-    def put_nowait(self, message: RelayMessage, size: int) -> bool:
-        """Adds a message, or returns False if there is no room."""
-        if self.bytes and self.bytes + size > self._size:
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is in it than its bounds."""
+        return self._held > self._messages or (self._held > 1 and self.bytes > self._size)
+
+    def put_nowait(self, message: RelayMessage, size: int, *, beyond: bool = False) -> bool:
+        """Adds a message, or returns False if there is no room, which does not matter with `beyond`.
+
+        Raises:
+            trio.ClosedResourceError: it is closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError("the client was closed")
+        if not beyond and (self._held >= self._messages or (self.bytes and self.bytes + size > self._size)):
             return False
-        try:
-            self._in.send_nowait((message, size))
-        except trio.WouldBlock:
-            return False
+        self._in.send_nowait((message, size))
+        self._held += 1
         self.bytes += size
         return True
-
-    async def put(self, message: RelayMessage, size: int) -> None:
-        """Adds a message as soon as there is room."""
-        while not self.put_nowait(message, size):
-            await self._room.wait()
 
     def get_nowait(self) -> RelayMessage | None:
         """The next message, if there is one.
@@ -131,13 +146,16 @@ class Inbox:
         return self._taken(*await self._out.receive())
 
     def _taken(self, message: RelayMessage, size: int) -> RelayMessage:
+        self._held -= 1
         self.bytes -= size
-        self._room.set()
+        self.room.set()
         return message
 
     def close(self) -> None:
         """No more messages; those that are there can still be taken."""
+        self._closed = True
         self._in.close()
+        self.room.set()
 
 
 class Desk:
@@ -184,6 +202,10 @@ class Desk:
         """The server took us in; too late for a client that is done."""
         self.connected = self.over is None
         self._wake()
+
+    def part(self) -> None:
+        """The connection is about to end: nobody starts to rely on it."""
+        self.connected = False
 
     def disconnect(self) -> None:
         """The connection ended."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...exceptions import RelayError
-from .core import ErrorFrame
+from .core import ErrorFrame, printable
 
 __all__ = ["ADDRESS_UNKNOWN", "Backoff", "Ending", "RelayRefused", "RelayReplaced", "refusal"]
 
@@ -31,6 +31,8 @@ _BROKEN: Final = frozenset({None, 1005, 1006})
 class RelayRefused(RelayError):
     """A relay server refused this client for good: trying again would not help.
 
+    As a string it is one line: what is not printable in the server's words is escaped. The attributes are as they came.
+
     Attributes:
         code: the server's, like ``"INVALID_KEY"``; ``"HTTP_403"`` when it refused the upgrade; ``"ADDRESS_UNKNOWN"``
             when it knows this client under another address than the client itself.
@@ -40,7 +42,7 @@ class RelayRefused(RelayError):
     _what = "the relay server refused this client"
 
     def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{self._what}: {code} {reason}".rstrip())
+        super().__init__(printable(f"{self._what}: {code} {reason}".rstrip()))
         self.code: Final = code
         self.reason: Final = reason
 

@@ -13,11 +13,12 @@ import trio
 from ...exceptions import HandshakeError
 from ...limits import Limits
 from ...transports.dial import dial_websocket
-from .core import Target
+from .core import Target, printable
 from .desk import Desk
 from .endings import Backoff, Ending, refusal
 from .events import ConnectFailed, Disconnected
-from .session import Pace, Session
+from .pace import Pace
+from .session import Session
 
 __all__ = ["Plan", "Runner"]
 
@@ -120,17 +121,18 @@ class Runner:
             return None
         if ending.accepted_for is not None and ending.accepted_for >= plan.stable_after:
             self._backoff.reset()
+        reason = printable(ending.reason)
         over: Callable[[], Exception] | None = None
         if (refused := refusal(ending)) is not None:
             desk.counts["refused"] += 1
             over = partial(type(refused), refused.code, refused.reason)
         elif not plan.reconnect:
-            over = partial(trio.BrokenResourceError, ending.reason)
+            over = partial(trio.BrokenResourceError, reason)
         retry_in = None if over is not None else self._backoff.next()
         event = ConnectFailed if ending.accepted_for is None else Disconnected
         desk.counts["connect_failed" if ending.accepted_for is None else "disconnected"] += 1
         desk.disconnect()
-        desk.events.publish(event(ending.reason, ending.code, retry_in))
+        desk.events.publish(event(reason, ending.code, retry_in))
         if over is not None:
             desk.finish(over)
         return retry_in

@@ -6,11 +6,13 @@ Rules of this file:
    shows that the server took it in, and knows it by that address. Only then do messages leave the queue.
 2. Only the writer writes messages. The reader decides when the connection is over.
 3. What the reader took from the connection goes into the inbox, also when the connection is broken meanwhile.
+4. Who reads waits for room in the inbox only as long as there is a connection. An application that sends from the loop
+   that receives makes no room before the server takes something: so when the connection is lost, the rest of what was
+   read goes in above the inbox's bounds, unless they are exceeded already.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -21,8 +23,9 @@ from .core import ErrorFrame, PeerStatus, RelayMessage, classify_untrusted, enco
 from .desk import Desk
 from .endings import Ending
 from .events import Connected, PresenceChanged, ServerError, Undelivered
+from .pace import Pace
 
-__all__ = ["Pace", "Session"]
+__all__ = ["Session"]
 
 _PROOFS: Final = frozenset({"WATCH_DENIED", "TOO_MANY_WATCHES"})
 """Errors that answer a watch: only who was taken in gets them."""
@@ -31,28 +34,13 @@ _FAREWELLS: Final = frozenset({"INVALID_FROM", "SHUTTING_DOWN"})
 _REPEAT: Final = 1.0
 """Seconds until the first question is asked again; twice as long each time. An original server that awaits a
 verification loses what arrives meanwhile."""
+_REFUSALS: Final = _FAREWELLS | {"INVALID_KEY", "INVALID_URL", "VERIFY_FAILED", "ID_IN_USE", "REPLACED", "TOO_SLOW"}
+"""Errors of a server that has not taken us in, or will not keep us."""
 _TICKS: Final = 4
 """Looks in one idle timeout."""
 _NO_CLOSE_FRAME: Final = 1006
 _LIMIT_WINDOW: Final = 60.0
 """Seconds after which an original server takes messages again (its default)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long a session waits for what; seconds.
-
-    Attributes:
-        accept: until it believes that a server which does not answer the first question took it in.
-        idle: until it asks a silent server for a sign of life.
-        dead: until the server is dead, after that.
-        close: until a goodbye is given up.
-    """
-
-    accept: float
-    idle: float
-    dead: float
-    close: float
 
 
 class Session:
@@ -77,6 +65,8 @@ class Session:
         self._paused = False  # the reader waits for room in the inbox
         self._given_up = ""  # why the connection is of no use any more
         self._broken = ""  # what became of it, for us
+        self._lost = False  # the reader waits for no room any more
+        self._exceeds = False  # ... and may put what it has above the inbox's bounds
         self._writing: Final = trio.CancelScope()
         self._parting = False
         self._parted: Final = trio.Event()
@@ -104,16 +94,26 @@ class Session:
     async def say_goodbye(self, code: int = 1000, reason: str = "") -> None:
         """Ends the connection with a close frame; no more messages leave."""
         self._parting = True
+        self._desk.part()
         self._writing.cancel()
         try:
             await self._connection.aclose(code, reason)
         finally:
             self._parted.set()
 
+    def _lose(self, reason: str) -> None:
+        """The connection is of no use any more: nobody waits for it from now on."""
+        if not self._lost:
+            self._lost = True
+            self._exceeds = not self._desk.inbox.exceeded
+            self._broken = self._broken or reason
+            self._connection.abort()
+            self._desk.inbox.room.set()
+
     # Being taken in
 
     def _accept(self) -> None:
-        if self._accepted_at is None:
+        if self._accepted_at is None and not (self._parting or self._given_up or self._lost):
             self._accepted_at = trio.current_time()
             self._accepted.set()
             self._desk.counts["connected"] += 1
@@ -131,8 +131,13 @@ class Session:
                 pause *= 2
                 self._hello_due = True
                 self._desk.outbox.work.set()
-        self._desk.counts["accept_unconfirmed"] += 1
-        self._accept()
+        error = self._last_error
+        if error is not None and error.code in _REFUSALS:  # said so, and does not close the connection
+            self._given_up = error.message or error.code
+            await self.say_goodbye()
+        elif not (self._parting or self._given_up or self._lost):
+            self._desk.counts["accept_unconfirmed"] += 1
+            self._accept()
 
     # Reading
 
@@ -152,8 +157,10 @@ class Session:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             if self._parting:
                 await self._parted.wait()
-            return self._broken or str(error)
+            return self._given_up or self._broken or str(error)
         await self.say_goodbye()
+        if self._given_up:
+            return self._given_up
         if connection.close_code == _NO_CLOSE_FRAME:
             return self._broken or "the connection ended without a close frame"
         return connection.close_reason or f"the server closed the connection with {connection.close_code}"
@@ -179,12 +186,29 @@ class Session:
     async def _take_message(self, message: RelayMessage, size: int) -> None:
         self._last_error = None
         self._accept()
-        if not self._desk.inbox.put_nowait(message, size):
+        inbox, counts = self._desk.inbox, self._desk.counts
+        if not inbox.put_nowait(message, size) and not await self._put_later(message, size):
+            if not self._exceeds:
+                counts["received_at_end"] += 1
+                return
+            inbox.put_nowait(message, size, beyond=True)
+            counts["inbox_exceeded"] += 1
+        counts["received"] += 1
+
+    async def _put_later(self, message: RelayMessage, size: int) -> bool:
+        """Waits for room in the inbox; returns False when the connection is lost before there is any."""
+        inbox = self._desk.inbox
+        if not self._lost:
             self._desk.counts["inbox_full"] += 1
-            self._paused = True
-            await self._desk.inbox.put(message, size)
+        self._paused = True
+        try:
+            while not self._lost:
+                await inbox.room.wait()
+                if inbox.put_nowait(message, size):
+                    return True
+            return False
+        finally:
             self._paused = False
-        self._desk.counts["received"] += 1
 
     def _take_status(self, status: PeerStatus) -> None:
         self._last_error = None
@@ -227,7 +251,7 @@ class Session:
                 self._broken = self._broken or str(error)
                 # What the server said before may still be read; a reader that waits for it would wait for ever.
                 await trio.sleep(self._pace.close)
-                self._connection.abort()
+                self._lose(self._broken)
 
     async def _write_due(self) -> None:
         """Writes until nothing is due."""
@@ -270,20 +294,30 @@ class Session:
 
     async def _guard(self) -> None:
         """Ends the connection when the server is dead."""
-        silent = 0
+        silent, stuck = 0, trio.current_time()
+        moved = self._moved()
         while True:
             await trio.sleep(self._pace.idle / _TICKS)
             self._repeat_watches()
+            if not (self._paused and self._desk.outbox) or moved != self._moved():
+                stuck, moved = trio.current_time(), self._moved()
+            elif trio.current_time() - stuck >= self._pace.patience:
+                reason = f"the server took nothing for {self._pace.patience:g} s, while the inbox was full"
+                break
             silent = 0 if self._was_heard() else silent + 1
             if silent == _TICKS:
                 silent = 0
                 self._ping()
                 await trio.sleep(self._pace.dead)
                 if not self._was_heard():
+                    reason = f"the server did not answer a ping within {self._pace.dead:g} s"
                     break
         self._desk.counts["server_silent"] += 1
-        self._broken = f"the server did not answer a ping within {self._pace.dead:g} s"
-        self._connection.abort()
+        self._lose(reason)
+
+    def _moved(self) -> tuple[int, int]:
+        """Changes whenever a message left the outbox, or came into the inbox."""
+        return self._desk.outbox.taken, self._desk.counts["received"]
 
     def _was_heard(self) -> bool:
         """Whether the server sent anything since the last call; who does not read can not know, and says so."""

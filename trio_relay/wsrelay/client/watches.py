@@ -14,6 +14,9 @@ __all__ = ["MAX_WATCHES", "Watches"]
 MAX_WATCHES: Final = 1023
 """Addresses that one client watches: servers take 1,024 from each peer, and one of them is its own."""
 
+MAX_ADDRESS: Final = 512
+"""Characters of an address that servers take."""
+
 
 class Watches:
     """The addresses that the application watches outlive connections; each new one is told all of them.
@@ -36,11 +39,13 @@ class Watches:
         """Adds an address; returns whether it is known at once to be online.
 
         Raises:
-            LocalProtocolError: it is not an address.
+            LocalProtocolError: it is not an address that a server takes.
             ValueError: too many are watched.
         """
         if not isinstance(address, str) or ":" not in address[1:]:
             raise LocalProtocolError(f"expected an address like channel:id, not {address!r:.80}")
+        if len(address) > MAX_ADDRESS:
+            raise LocalProtocolError(f"expected an address of at most {MAX_ADDRESS} characters, not {len(address)}")
         if address in self._presence:
             return False
         if len(self._presence) >= MAX_WATCHES:

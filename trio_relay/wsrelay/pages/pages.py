@@ -61,11 +61,11 @@ class Pages:
             "/stats": self._stats,
             "/metrics": self._metrics,
         }
-        self.extra: Final[dict[str, Responder]] = {}
 
     async def respond(self, request: Request) -> Response:
         """The answer to any request; a `Responder`."""
-        response = await self._answer(request)
+        with self._core.answering():
+            response = await self._answer(request)
         cors = _cors(self._core.config)
         if not cors:
             return response
@@ -84,9 +84,6 @@ class Pages:
             return await own(request) if request.method in ("GET", "HEAD") else _NOT_ALLOWED
         if (live := await self._live.respond(request)) is not None:
             return live
-        extra = self.extra.get(request.path)
-        if extra is not None:
-            return await extra(request)
         return await self._blobs.respond(request) or _NOT_FOUND
 
     async def _ask_hook(self, hook: Callable[[Request], object], request: Request) -> Response | None:
