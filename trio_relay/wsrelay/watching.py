@@ -18,7 +18,7 @@ from .registry import Registry
 __all__ = ["Watching"]
 
 _AT_ONCE: Final = 8
-"""Watchers told in one turn of Trio's loop: a write that wakes a reader takes 10 us, and others do not wait for 1,000."""
+"""Watchers told in one turn of Trio's loop: a write that wakes a reader takes 10 us, and other traffic waits for it."""
 _TOO_MANY: Final = encode_error("TOO_MANY_WATCHES", "Too many addresses are watched")
 _DENIED: Final = encode_error("WATCH_DENIED", "Peers of this channel may not be watched from yours")
 _LONGEST: Final = 512
