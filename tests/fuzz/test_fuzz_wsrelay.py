@@ -172,7 +172,7 @@ class Walk:
     def check(self) -> None:
         core, registry = self.core, self.core._registry
         live = set(registry.peers.values())
-        assert live == set(core._by_outbox.values())
+        assert all(peer.outbox.owner is peer for peer in live)
         assert all(address == peer.address and peer.registered for address, peer in registry.peers.items())
         assert set(core.heartbeat._due) <= live
         assert set(registry._watched) <= live
@@ -186,7 +186,7 @@ class Walk:
         active = Counter(peer.channel for peer in live)
         seen = registry.statistics().channels
         assert all(seen[channel].active == active[channel] <= seen[channel].peak for channel in seen)
-        for outbox in core._by_outbox:
+        for outbox in [peer.outbox for peer in core._registry.peers.values()]:
             assert outbox.size <= 3 * QUEUE_BYTES
             assert len(outbox._control or ()) < 1024 + 64 * 1024 // 6  # one read of empty frames above
 

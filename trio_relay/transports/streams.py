@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from typing import Any
 
 import trio
@@ -39,7 +40,7 @@ def stream_addresses(stream: trio.abc.Stream) -> tuple[str, str]:
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return "", ""
-    return _join(stream.socket.getpeername()), _join(stream.socket.getsockname())
+    return _join(stream.socket.getpeername()), sys.intern(_join(stream.socket.getsockname()))
 
 
 def check_tls(context: ssl.SSLContext) -> None:

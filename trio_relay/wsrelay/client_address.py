@@ -7,6 +7,7 @@ here: without zone, and an IPv4-mapped IPv6 address is its IPv4 address.
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -51,7 +52,7 @@ def client_ip(remote: str, forwarded: bytes | None, trusted: Sequence[IPNetwork]
     if socket is None:
         host = split_host_port(remote)
         return host[0] if host is not None else UNKNOWN
-    return str(_walk(socket, forwarded, trusted)[0])
+    return sys.intern(str(_walk(socket, forwarded, trusted)[0]))  # one for all connections of an address
 
 
 def is_local(remote: str, forwarded: bytes | None, other_proxy_header: bool, trusted: Sequence[IPNetwork]) -> bool:
@@ -88,8 +89,8 @@ def rate_name(ip: str) -> str:
     if address.is_loopback:
         return _LOOPBACK
     if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(ipaddress.IPv6Network((address, GROUP_PREFIX[6]), strict=False))
+        return sys.intern(str(address))
+    return sys.intern(str(ipaddress.IPv6Network((address, GROUP_PREFIX[6]), strict=False)))
 
 
 def _walk(socket: IPAddress, forwarded: bytes | None, trusted: Sequence[IPNetwork]) -> tuple[IPAddress, bool]:

@@ -58,6 +58,7 @@ class Outbox:
 
     Attributes:
         closed: nothing more is taken.
+        owner: whose it is, for `QueueRules.overflow`.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Outbox:
         "_size",
         "_writing",
         "closed",
+        "owner",
     )
 
     def __init__(self, connection: WebSocketConnection, rules: QueueRules) -> None:
@@ -88,6 +90,7 @@ class Outbox:
         self._room: trio.Event | None = None
         self._drained: trio.Event | None = None
         self.closed = False
+        self.owner: object = None
 
     @property
     def size(self) -> int:

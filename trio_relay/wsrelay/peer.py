@@ -69,13 +69,14 @@ class LivePeer(Peer):
         paused: reading from it waits for a slow receiver, or for a hook.
         ending: the relay is closing the connection; None while it is not.
         goodbye: set when it has done so.
+        joined: whether it was ever registered.
         registered: whether it can be reached at its address.
     """
 
     # fmt: off
     __slots__ = (
-        "account", "connection", "ending", "goodbye", "outbox", "paused", "rate_name", "registered", "reports",
-        "window",
+        "account", "connection", "ending", "goodbye", "joined", "outbox", "paused", "rate_name", "registered",
+        "reports", "window",
     )
     # fmt: on
 
@@ -102,4 +103,4 @@ class LivePeer(Peer):
         self.paused = False
         self.ending: Ending | None = None
         self.goodbye: trio.Event | None = None
-        self.registered = False
+        self.joined = self.registered = False

@@ -84,7 +84,6 @@ class RelayCore:
         self._router: Final = Router(config, self._registry, self.watching, self.counts, self._end_slow)
         self._by_key: Final[dict[str, dict[LivePeer, None]]] = {}
         self.key_checks: Final = KeyChecks(config, self._by_key, self._revoke, self.counts)
-        self._by_outbox: Final[dict[Outbox, LivePeer]] = {}
         self._rules: Final = self._queue_rules()
         self._draining = False
         self._over = False
@@ -116,25 +115,36 @@ class RelayCore:
     # One connection, in its own task
 
     async def accept(self, connection: Connection, request: Request | None) -> None:
-        """Serves one client; a `Handler`. Whatever fails here ends this client's connection, and no other."""
+        """Serves one client to its end; a `Handler`. Whatever fails here ends this client's connection, and no other.
+
+        One coroutine for all of it: every idle connection holds each one that waits.
+        """
         crowd: str | None = None
+        peer: LivePeer | None = None
         try:
             if request is None or not isinstance(connection, WebSocketConnection):
                 raise TypeError("expected a WebSocket that came with a request")
             ip = self.entrance.client_ip(request)
-            if self._draining:
-                await self.entrance.refuse(connection, SHUTDOWN)
-            elif not self.entrance.connections.take(rate_name(ip)):
-                await self.entrance.refuse_crowd(connection)
-            else:
-                crowd = rate_name(ip)
-                self._present += 1
-                peer = await self.entrance.admit(connection, request, ip, self._rules)
-                del request  # here an idle connection waits
-                if peer is not None:
-                    await self._serve(peer)
-        except EXPECTED_FAILURES:
-            raise
+            if await self._turn_away(connection, ip):
+                return
+            crowd = rate_name(ip)
+            peer = await self.entrance.admit(connection, request, ip, self._rules)
+            del request  # here an idle connection waits
+            if peer is None or await self._turn_away(connection, None):
+                return
+            self._join(peer)
+            await self._tell_hook("on_peer_connect", peer)
+            while messages := await connection.receive():
+                await self._router.take(peer, messages)  # type: ignore[arg-type]  # a raw route yields bytes alone
+                if not connection.direct:
+                    peer.outbox.answer_control()
+        except EXPECTED_FAILURES as failure:
+            if peer is None:
+                raise
+            self._end_after(peer, failure)
+        except HookFailed:
+            assert peer is not None
+            self._end(peer, HOOK_FAILED)
         except BaseExceptionGroup as group:
             cancelled, failures = group.split(trio.Cancelled)
             if failures is not None:
@@ -144,9 +154,31 @@ class RelayCore:
         except Exception as error:
             self._failed(connection, error)
         finally:
+            if peer is not None and peer.joined:
+                self._leave(peer)
+                with trio.CancelScope(shield=True):
+                    await self._see_off(peer)
             if crowd is not None:
                 self.entrance.connections.release(crowd)
                 self._gone()
+
+    async def _turn_away(self, connection: WebSocketConnection, ip: str | None) -> bool:
+        """Whether a client was refused before, or (without `ip`) after it was asked who it is; else it is counted."""
+        if self._draining:
+            await self.entrance.refuse(connection, SHUTDOWN)
+            return True
+        if ip is not None:
+            if not self.entrance.connections.take(rate_name(ip)):
+                await self.entrance.refuse_crowd(connection)
+                return True
+            self._present += 1
+        return False
+
+    def _end_after(self, peer: LivePeer, failure: Exception) -> None:
+        """The connection failed, or the client broke a rule, which it is told."""
+        if isinstance(failure, RemoteProtocolError):
+            self.counts["protocol_error"] += 1
+            self._end(peer, Ending(failure.close_code, str(failure)))
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
         self.counts["connection_failed"] += 1
@@ -166,31 +198,6 @@ class RelayCore:
         self._present -= 1
         if self._all_gone is not None and not self._present:
             self._all_gone.set()
-
-    async def _serve(self, peer: LivePeer) -> None:
-        """From the registration of a peer to its end."""
-        if self._draining:
-            await self.entrance.refuse(peer.connection, SHUTDOWN)
-            return
-        connection, take = peer.connection, self._router.take
-        self._join(peer)
-        try:
-            await self._tell_hook("on_peer_connect", peer)
-            while messages := await connection.receive():
-                await take(peer, messages)  # type: ignore[arg-type]  # a raw route yields bytes alone
-                if not connection.direct:
-                    peer.outbox.answer_control()
-        except HookFailed:
-            self._end(peer, HOOK_FAILED)
-        except RemoteProtocolError as violation:
-            self.counts["protocol_error"] += 1
-            self._end(peer, Ending(violation.close_code, str(violation)))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self._leave(peer)
-            with trio.CancelScope(shield=True):
-                await self._see_off(peer)
 
     async def _tell_hook(self, name: str, peer: LivePeer) -> None:
         hook: Callable[..., object] | None = getattr(self.config.hooks, name)
@@ -221,7 +228,8 @@ class RelayCore:
             self._end(replaced, REPLACED, vacates=False)
         self._registry.add(peer)
         peer.registered = True
-        self._by_outbox[peer.outbox] = peer
+        peer.joined = True
+        peer.outbox.owner = peer
         self.heartbeat.add(peer)
         if peer.key is not None:
             peer.account = self.entrance.meter.add_connection(peer.key, trio.current_time())
@@ -235,7 +243,7 @@ class RelayCore:
             return
         peer.registered = False
         self.heartbeat.remove(peer)
-        self._by_outbox.pop(peer.outbox, None)
+        peer.outbox.owner = None  # no cycle is left
         if peer.key is not None:
             self.entrance.meter.remove_connection(peer.key, trio.current_time())
             others = self._by_key[peer.key]
@@ -276,9 +284,8 @@ class RelayCore:
             self._end(peer, TOO_SLOW)
 
     def _overflow(self, outbox: Outbox) -> None:
-        peer = self._by_outbox.get(outbox)
-        if peer is not None:
-            self._end_slow(peer)
+        if isinstance(outbox.owner, LivePeer):
+            self._end_slow(outbox.owner)
 
     def _revoke(self, peer: LivePeer) -> None:
         self._end(peer, KEY_REVOKED)
@@ -335,7 +342,7 @@ class RelayCore:
             bytes_in=self._router.bytes_in,
             bytes_out=self._router.bytes_out,
             watches=self._registry.watches,
-            backlog=sum(outbox.size for outbox in self._by_outbox),
+            backlog=sum(peer.outbox.size for peer in self._registry.peers.values()),
             channels=seen.channels,
             keys=with_unix_times(keys, self.start_time - self._began),
             counts=MappingProxyType(counts),
@@ -356,8 +363,8 @@ class RelayCore:
     def abort(self) -> None:
         """The relay is over, and starts no more tasks: closes all connections at once, a larger server's too."""
         self._over = self._draining = True
-        for outbox in list(self._by_outbox):
-            outbox.abort()
+        for peer in list(self._registry.peers.values()):
+            peer.outbox.abort()
 
     async def _wait_all_gone(self) -> None:
         if self._present:
