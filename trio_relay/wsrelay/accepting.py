@@ -21,7 +21,7 @@ from .hooks import HookFailed, Refusal, Verification, call_hook
 from .messages import encode_error
 from .metering import TrafficMeter
 from .outbox import Outbox, QueueRules
-from .peer import Ending, LivePeer
+from .peer import BAD_KEY, Ending, LivePeer
 from .rates import ConnectionCounter, MessageWindow
 from .registry import PeerRegistry, Registry
 from .stores.keys import is_key_format, is_valid
@@ -33,7 +33,6 @@ _log: Final = logging.getLogger("trio_relay.wsrelay")
 _INVALID_KEY: Final = Response.typed(403, b"Invalid key", "text/html")
 _RATE_LIMITED: Final = Ending(1008, "Rate limited", encode_error("RATE_LIMITED", "Too many connections"))
 _NO_KEY: Final = Ending(1008, "Invalid key", encode_error("INVALID_KEY", "Missing or invalid access key"))
-_BAD_KEY: Final = Ending(1008, "Invalid key", encode_error("INVALID_KEY", "Access key rejected"))
 _INVALID_URL: Final = Ending(1002, "Invalid URL", encode_error("INVALID_URL", "Invalid connection URL"))
 _NOT_VERIFIED: Final = Ending(1011, "Internal verification error")
 _IN_USE: Final = Ending(1008, "ID in use", encode_error("ID_IN_USE", "ID already connected on this channel"))
@@ -187,7 +186,7 @@ class Entrance:
             log_failure("the key store failed", error, key)
             raise _Refused(_NOT_VERIFIED, "verify_failed") from error
         if not good:
-            raise _Refused(_BAD_KEY, "refused_key")
+            raise _Refused(BAD_KEY, "refused_key")
 
     async def _verify(self, hook: Callable[..., object], who: Verification) -> None:
         """Raises `_Refused` unless the application lets the client in."""

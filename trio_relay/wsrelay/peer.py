@@ -13,7 +13,7 @@ from .metering import Account
 from .outbox import Outbox
 from .rates import MessageWindow
 
-__all__ = ["HOOK_FAILED", "KEY_REVOKED", "REPLACED", "SHUTDOWN", "TOO_SLOW", "Ending", "LivePeer", "Peer"]
+__all__ = ["BAD_KEY", "HOOK_FAILED", "REPLACED", "SHUTDOWN", "TOO_SLOW", "Ending", "LivePeer", "Peer"]
 
 
 class Ending(NamedTuple):
@@ -25,7 +25,7 @@ class Ending(NamedTuple):
 
 
 REPLACED: Final = Ending(1000, "Replaced", encode_error("REPLACED", "Replaced by new connection"))
-KEY_REVOKED: Final = Ending(1008, "Invalid key", encode_error("INVALID_KEY", "Access key rejected"))
+BAD_KEY: Final = Ending(1008, "Invalid key", encode_error("INVALID_KEY", "Access key rejected"))
 HOOK_FAILED: Final = Ending(1011, "Internal error")
 TOO_SLOW: Final = Ending(1008, "Too slow", encode_error("TOO_SLOW", "Messages were not read in time"))
 SHUTDOWN: Final = Ending(1001, "Server shutting down")

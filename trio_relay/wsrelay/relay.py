@@ -36,7 +36,7 @@ from .hooks import HookFailed, call_hook
 from .key_checks import KeyChecks
 from .messages import encode_error
 from .outbox import Outbox, QueueRules
-from .peer import HOOK_FAILED, KEY_REVOKED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
+from .peer import BAD_KEY, HOOK_FAILED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
 from .registry import PeerRegistry, Registry
 from .router import Router
 from .statistics import RelayStatistics, with_unix_times
@@ -288,7 +288,7 @@ class RelayCore:
             self._end_slow(outbox.owner)
 
     def _revoke(self, peer: LivePeer) -> None:
-        self._end(peer, KEY_REVOKED)
+        self._end(peer, BAD_KEY)
 
     # For the application
 
