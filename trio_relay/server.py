@@ -10,7 +10,6 @@ Rules of this file:
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,6 +29,7 @@ from .node.pages import Mounting, NodePages
 from .node.services import Services, open_services, raise_alone
 from .transports.routes import Request, Responder, Response, Route, header_value
 from .wire.addresses import parse_listen
+from .wire.json import decode_untrusted, encode
 from .wsrelay.config import RelayConfig
 from .wsrelay.serving import Relay, serve_relay
 from .wsrelay.stores.key_files import FileKeyStore
@@ -275,7 +275,9 @@ def combine(mounting: Mounting, relayed: Sequence[Route]) -> list[Route]:
 
 def _health(respond: Responder, pages: NodePages) -> Responder:
     def join(body: bytes) -> bytes:
-        return json.dumps({**json.loads(body), "overlay": pages.overlay()}).encode()
+        health = decode_untrusted(body)
+        assert isinstance(health, dict)
+        return encode({**health, "overlay": pages.overlay()})
 
     return partial(_extended, Route("/health", respond), b"application/json", join)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import trio
 
 from trio_relay import LocalProtocolError, PayloadTooLarge, wsrelay
@@ -16,7 +18,7 @@ async def answer(client: wsrelay.RelayClient) -> None:
             print("no answer to", message.sender, "because of", error)
 
 
-async def wait_gone(events: wsrelay.ClientEventStream, address: str) -> None:
+async def wait_gone(events: AsyncIterator[wsrelay.ClientEvent], address: str) -> None:
     """Prints what happens, until a watched peer is gone."""
     async for event in events:
         match event:

@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_relay import EventsLost, Limits, LinkUp, Message
 from trio_relay.node.desk import Desk, Waiter
 from trio_relay.node.events import Events
+from trio_relay.node.values import Event
 
 from .support import UNKNOWN, identity
 
@@ -83,7 +84,7 @@ async def test_messages_outlive_the_end_and_later_ones_are_counted(autojump_cloc
 
 
 async def test_events_that_do_not_fit_are_told_in_their_place(autojump_clock: MockClock) -> None:
-    events = Events(2)
+    events = Events[Event](2)
     async with events.subscribe() as stream:
         for event in UP[:5]:
             events.publish(event)
@@ -93,7 +94,7 @@ async def test_events_that_do_not_fit_are_told_in_their_place(autojump_clock: Mo
 
 
 async def test_loss_takes_a_place_too(autojump_clock: MockClock) -> None:
-    events = Events(2)
+    events = Events[Event](2)
     async with events.subscribe() as stream:
         for event in UP[:3]:
             events.publish(event)
@@ -105,7 +106,7 @@ async def test_loss_takes_a_place_too(autojump_clock: MockClock) -> None:
 
 
 async def test_nothing_is_published_after_the_end(autojump_clock: MockClock) -> None:
-    events = Events(2)
+    events = Events[Event](2)
     async with events.subscribe() as early:
         events.close()
         events.close()
@@ -115,7 +116,7 @@ async def test_nothing_is_published_after_the_end(autojump_clock: MockClock) -> 
 
 
 async def test_subscriptions_are_independent(autojump_clock: MockClock) -> None:
-    events = Events(1)
+    events = Events[Event](1)
     async with events.subscribe() as one:
         events.publish(UP[0])
         async with events.subscribe() as other:

@@ -11,7 +11,7 @@ import trio
 from ..limits import Limits
 from ..wire.ids import NodeId
 from .events import Events
-from .values import Message
+from .values import Event, Message
 
 __all__ = ["Desk", "Waiter"]
 
@@ -58,7 +58,7 @@ class Desk:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.events: Final = Events(limits.event_buffer)
+        self.events: Final = Events[Event](limits.event_buffer)
         self.deliveries: Final = dict[bytes, Outcome]()
         self.lost = 0
         self.closed = False

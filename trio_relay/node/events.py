@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import trio
 
-from .values import Event, EventsLost
+from .values import EventsLost
 
 __all__ = ["EventStream", "Events"]
 
+E = TypeVar("E")
 
-class EventStream:
-    """An async iterator over events; made by `Node.events`."""
+
+class EventStream(Generic[E]):
+    """An async iterator over events of some kind, and `EventsLost`; it ends when there are no more of them."""
 
     def __init__(self, capacity: int) -> None:
         # One place more, so that the loss can always be told, also at the end.
-        self._send, self._receive = trio.open_memory_channel[Event](capacity + 1)
+        self._send, self._receive = trio.open_memory_channel[E | EventsLost](capacity + 1)
         self._capacity: Final = capacity
         self._lost = 0
 
-    def put(self, event: Event) -> None:
+    def put(self, event: E) -> None:
         """Adds an event, or counts it as lost."""
         used = self._send.statistics().current_buffer_used
         if used + bool(self._lost) >= self._capacity:
@@ -41,33 +43,33 @@ class EventStream:
         self._tell_loss()
         self._send.close()
 
-    def __aiter__(self) -> EventStream:
+    def __aiter__(self) -> EventStream[E]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E | EventsLost:
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
 
-class Events:
-    """The subscribers of one node."""
+class Events(Generic[E]):
+    """The subscribers of one node, or of one client."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity: Final = capacity
-        self._streams: set[EventStream] = set()
+        self._streams: set[EventStream[E]] = set()
         self._closed = False
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: E) -> None:
         """Tells every subscriber."""
         for stream in self._streams:
             stream.put(event)
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[EventStream]:
+    async def subscribe(self) -> AsyncIterator[EventStream[E]]:
         """A subscription that lasts as long as the block."""
-        stream = EventStream(self._capacity)
+        stream = EventStream[E](self._capacity)
         if self._closed:
             stream.close()
         else:

@@ -17,7 +17,7 @@ from .application import Application
 from .dialler import Dialler
 from .events import EventStream
 from .runtime import Runtime
-from .values import LinkInfo, Message, NodeStatistics, Receipt
+from .values import Event, LinkInfo, Message, NodeStatistics, Receipt
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
@@ -219,7 +219,7 @@ class Node:
             await attached.aclose()
             raise
 
-    def events(self) -> AbstractAsyncContextManager[EventStream]:
+    def events(self) -> AbstractAsyncContextManager[EventStream[Event]]:
         """Links that come and go: ``async with node.events() as events``, then ``async for event in events``.
 
         A subscriber that does not read keeps `Limits.event_buffer` events and is told how many it lost.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
@@ -13,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from ..transports.admission import Admission
 from ..transports.routes import Handler, Request, Response, Route
 from ..wire.addresses import Scope, scope, split_host_port
-from ..wire.json import JSONValue
+from ..wire.json import JSONValue, encode
 from .runtime import Runtime
 from .values import NodeStatistics
 
@@ -67,13 +66,13 @@ class NodePages:
         """JSON for load balancers: ``status``, ``uptime`` (ms), ``connections`` by channel, and the overlay's state."""
         if request.method not in ("GET", "HEAD"):
             return _not_allowed()
-        body = {
+        body: JSONValue = {
             "status": "ok",
             "uptime": round((trio.current_time() - self._start) * 1000),
             "connections": {},
             "overlay": self.overlay(),
         }
-        return Response.typed(200, json.dumps(body).encode(), "application/json")
+        return Response.typed(200, encode(body), "application/json")
 
     def overlay(self) -> JSONValue:
         """The overlay's state, as ``/health`` has it."""

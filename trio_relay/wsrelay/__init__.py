@@ -11,7 +11,6 @@ from .client.core import RelayMessage
 from .client.endings import RelayRefused, RelayReplaced
 from .client.events import (
     ClientEvent,
-    ClientEventStream,
     ClientStatistics,
     Connected,
     ConnectFailed,
@@ -51,7 +50,6 @@ __all__ = [
     "Channel",
     "ChannelStatistics",
     "ClientEvent",
-    "ClientEventStream",
     "ClientStatistics",
     "ConnectFailed",
     "Connected",

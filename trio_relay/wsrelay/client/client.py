@@ -12,6 +12,7 @@ import trio
 
 from ...exceptions import PayloadTooLarge
 from ...limits import Limits
+from ...node.events import Events, EventStream
 from ...node.services import open_services
 from ...node.turns import Turns
 from ...wire.json import JSONValue
@@ -19,7 +20,7 @@ from .arguments import check_arguments
 from .core import RelayMessage, encode_message, make_target, message_prefix
 from .desk import Desk, Inbox, Outbox
 from .endings import Backoff, RelayRefused, RelayReplaced
-from .events import ClientEvents, ClientEventStream, ClientStatistics, PresenceChanged
+from .events import ClientEvent, ClientStatistics, PresenceChanged
 from .pace import Pace
 from .running import Plan, Runner
 
@@ -240,7 +241,7 @@ class RelayClient:
         """
         return self._desk.watches.presence
 
-    def events(self) -> AbstractAsyncContextManager[ClientEventStream]:
+    def events(self) -> AbstractAsyncContextManager[EventStream[ClientEvent]]:
         """What happens: ``async with client.events() as events``, then ``async for event in events``.
 
         A subscriber that does not read keeps ``event_buffer`` events and is told how many it lost. The iteration ends
@@ -324,7 +325,7 @@ async def open_relay_client(
         pace=Pace(connect_timeout, idle_timeout, _LIMITS.dead_after, _LIMITS.close_timeout),
     )
     outbox, inbox = Outbox(queue_messages, queue_bytes), Inbox(inbox_messages, inbox_bytes)
-    desk = Desk(target.address, outbox, inbox, ClientEvents(event_buffer), keeps=when_disconnected == "queue")
+    desk = Desk(target.address, outbox, inbox, Events[ClientEvent](event_buffer), keeps=when_disconnected == "queue")
     runner = Runner(desk, plan, Backoff(max_reconnect_delay, random), _LIMITS)
     async with open_services() as services:
         client = RelayClient(channel, id, target.place, desk, runner, min(max_message, queue_bytes))

@@ -10,8 +10,9 @@ from typing import Final
 
 import trio
 
+from ...node.events import Events
 from .core import RelayMessage
-from .events import ClientEvents
+from .events import ClientEvent
 from .watches import Watches
 
 __all__ = ["Desk", "Inbox", "Outbox", "Signal"]
@@ -169,7 +170,7 @@ class Desk:
         over: what the application is told once the client is done: makes a new error each time.
     """
 
-    def __init__(self, address: str, outbox: Outbox, inbox: Inbox, events: ClientEvents, *, keeps: bool) -> None:
+    def __init__(self, address: str, outbox: Outbox, inbox: Inbox, events: Events[ClientEvent], *, keeps: bool) -> None:
         self.address: Final = address
         self.keeps: Final = keeps
         self.outbox: Final = outbox

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import TypeAlias
 
-from ...node.events import Events, EventStream
 from ...node.values import EventsLost
 
 __all__ = [
     "ClientEvent",
-    "ClientEventStream",
-    "ClientEvents",
     "ClientStatistics",
     "ConnectFailed",
     "Connected",
@@ -103,40 +99,6 @@ class Undelivered:
 ClientEvent: TypeAlias = (
     Connected | Disconnected | ConnectFailed | PresenceChanged | ServerError | Undelivered | EventsLost
 )
-
-
-class ClientEventStream:
-    """An async iterator over events; made by `RelayClient.events`. It ends when the client does."""
-
-    def __init__(self, stream: EventStream) -> None:
-        self._stream: Final = stream
-
-    def __aiter__(self) -> ClientEventStream:
-        return self
-
-    async def __anext__(self) -> ClientEvent:
-        return cast(ClientEvent, await anext(self._stream))
-
-
-class ClientEvents:
-    """The subscribers of one client: the node's subscriptions, with other events."""
-
-    def __init__(self, capacity: int) -> None:
-        self._events: Final = Events(capacity)
-
-    def publish(self, event: ClientEvent) -> None:
-        """Tells every subscriber."""
-        self._events.publish(cast(Any, event))
-
-    @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[ClientEventStream]:
-        """A subscription that lasts as long as the block."""
-        async with self._events.subscribe() as stream:
-            yield ClientEventStream(stream)
-
-    def close(self) -> None:
-        """No more events; those in the buffers can still be read."""
-        self._events.close()
 
 
 @dataclass(frozen=True, slots=True)
