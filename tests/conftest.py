@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator
 from typing import Any, Final
@@ -23,6 +24,10 @@ settings.register_profile("fuzz", deadline=None, max_examples=20_000, print_blob
 
 IN_CI: Final = os.environ.get("CI", "").lower() in ("1", "true")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "dev"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As of a job that a shell started in the background: the programs that tests start would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OLDEST_NODE: Final = 18
 CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
