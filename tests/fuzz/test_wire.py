@@ -19,8 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trio_relay.wire
+from tests.wire.descriptions import CHROMIUM_ANSWER, CHROMIUM_OFFER
 from trio_relay.exceptions import LocalProtocolError, RemoteProtocolError
-from trio_relay.wire import body, content, datagram, envelope, frame, hello, record, session, websocket_frames
+from trio_relay.wire import (
+    body,
+    chunks,
+    content,
+    datagram,
+    description,
+    envelope,
+    frame,
+    hello,
+    record,
+    session,
+    signal,
+    websocket_frames,
+)
 from trio_relay.wire import json as wire_json
 from trio_relay.wire.record import RecordKind
 from trio_relay.wire.websocket import Role, WebSocketCodec
@@ -162,6 +176,30 @@ def parse_close_untrusted(data: bytes) -> None:
         assert websocket_frames.parse_close_untrusted(websocket_frames.encode_close(code, reason))[0] == code
 
 
+def parse_signal_untrusted(data: bytes) -> None:
+    parsed = signal.parse_signal_untrusted(data)
+    assert signal.parse_signal_untrusted(parsed.to_bytes()) == parsed
+
+
+def parse_candidate_untrusted(data: bytes) -> None:
+    candidate = description.parse_candidate_untrusted(wire_json.decode_untrusted(data))
+    assert candidate is None or candidate.candidate
+
+
+def check_description_untrusted(data: bytes) -> None:
+    text = data.decode("latin-1")
+    description.check_description_untrusted(text)
+    assert description.binding(text, text).startswith("webrtc:")
+
+
+def feed(data: bytes) -> None:
+    """A data channel, a message of which has 61 bytes here."""
+    incoming = chunks.Incoming(chunks.FIRST_CREDIT)
+    for start in range(0, len(data), 61):
+        incoming.feed(data[start : start + 61])
+    assert sum(map(len, incoming.take())) <= len(data)
+
+
 def receive_data(data: bytes) -> None:
     """The WebSocket stream; its codec raises nothing and keeps little, however the stream is cut."""
     for role in Role:
@@ -185,6 +223,7 @@ TARGETS: Final[dict[str, Target]] = {
         *(parse_session_message_untrusted, decode_content_untrusted, decode_untrusted),
         *(parse_id_frame_untrusted, parse_envelope_untrusted, parse_body_untrusted, parse_body_fields_untrusted),
         *(parse_hex_untrusted, parse_datagram_untrusted),
+        *(parse_signal_untrusted, parse_candidate_untrusted, check_description_untrusted, feed),
         *(check_head_untrusted, parse_length_untrusted, parse_close_untrusted, receive_data),
     )
 }
@@ -209,7 +248,7 @@ def strings(value: Any) -> Iterator[str]:
 def binary_seeds() -> list[bytes]:
     """Everything that is hexadecimal in the vectors of the binary protocol."""
     seeds = set()
-    for name in ("frames", "records", "hello", "handshake", "session", "content"):
+    for name in ("frames", "records", "hello", "handshake", "session", "content", "signals"):
         for text in strings(vectors(name)):
             with contextlib.suppress(ValueError):
                 seeds.add(bytes.fromhex(text))
@@ -220,6 +259,7 @@ def text_seeds() -> list[bytes]:
     """Everything that looks like JSON in the vectors of the original's protocol, and some more."""
     texts = {text for text in strings(vectors("envelope")) if text[:1] in ("{", "[", '"')}
     buffer = '{"type":"Buffer","data":[104,105]}'
+    texts.add('{"candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host","sdpMid":"0","sdpMLineIndex":0}')
     texts |= {f'{{"buffer":{buffer},"address":"{"0a" * 20}","port":9}}', '"%s"' % ("0a" * 20), buffer}
     return sorted(text.encode("utf-8", "surrogatepass") for text in texts)
 
@@ -237,7 +277,7 @@ def stream_seeds() -> list[bytes]:
 BINARY: Final = binary_seeds()
 TEXT: Final = text_seeds()
 STREAM: Final = stream_seeds()
-TEXT_TARGETS: Final = ("json", "envelope", "body", "datagram")
+TEXT_TARGETS: Final = ("json", "envelope", "body", "datagram", "description")
 
 
 @st.composite
@@ -254,6 +294,8 @@ def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 def seeds_of(name: str) -> list[bytes]:
     if name in ("check_head_untrusted", "parse_length_untrusted", "parse_close_untrusted", "receive_data"):
         return STREAM
+    if name == "check_description_untrusted":
+        return [CHROMIUM_OFFER.encode(), CHROMIUM_ANSWER.encode()]
     return TEXT if "_".join(home_of(name)) in TEXT_TARGETS else BINARY
 
 
@@ -274,7 +316,7 @@ def parsers() -> list[tuple[str, str]]:
 
 
 def test_every_parser_is_a_target() -> None:
-    assert {name for _, name in parsers()} == TARGETS.keys() - {"receive_data"}
+    assert {name for _, name in parsers()} == TARGETS.keys() - {"receive_data", "feed"}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -73,6 +73,8 @@ class Kind(enum.IntEnum):
     """Answer to CONNECT: no link will be made; payload: one reason byte."""
     SESSION = 10
     """Opens a session (`wire.session`); sealed and empty: its sender has the session."""
+    SIGNAL = 11
+    """Negotiates a WebRTC link (`wire.signal`); the message id names the negotiation."""
 
     PING = 64
     PONG = 65

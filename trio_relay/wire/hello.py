@@ -97,6 +97,10 @@ class Reason(enum.IntEnum):
     """REFUSED: the receiver may not or cannot dial the sender."""
     SILENT = 14
     """It did not answer a ping."""
+    NO_WEBRTC = 15
+    """It makes no WebRTC links."""
+    FAILED = 16
+    """A WebRTC connection did not come about."""
 
 
 @dataclass(frozen=True, slots=True)
