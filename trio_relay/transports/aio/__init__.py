@@ -1,0 +1,65 @@
+"""WebRTC over aiortc, which is asyncio's, for plain Trio tasks: the only folder that knows asyncio.
+
+A file of this folder is loaded only where WebRTC is asked for: `trio_relay.transports.webrtc_implementation`. The
+import of trio-asyncio itself replaces the event loop policy of asyncio in the process.
+
+What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited on the loop; "plain": does not wait;
+"callback": called by the loop or by aiortc, in asyncio context, and does not wait):
+
+| what | flavour |
+| --- | --- |
+| `open_factory`, and the factory that it gives | Trio |
+| `PeerConnection`, `data_channel.Channel`: what `transports.webrtc` declares | Trio |
+| their properties, and `selected_pair` | plain |
+| `peer_connection`: ``_make_offer``, ``_make_answer``, ``_take_answer``, ``_on_packet`` | asyncio |
+| every method named ``_on_...``, but ``_on_packet`` | callback |
+| `loop.open_loop`, `Loop.run`, `Loop.settle`, `Loop.wait_ready`, `Loop.finish` | Trio |
+| `Loop.call`, `Loop.spawn` | plain, in Trio tasks; what they are given runs in asyncio context |
+| `candidates.Candidates`: ``add``, ``begin`` | plain, in asyncio context; ``_take``, ``_end`` asyncio |
+| `closing.close` | Trio, shielded |
+| `fate.Fate` | plain, callable from both sides; ``wait`` Trio |
+| `internals` | plain; `send_window_update` asyncio, `restart` Trio |
+
+A callback only appends to something bounded and wakes somebody. An exception in one is kept, and raised by whoever
+waits next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..webrtc import Factory, WebRTCConfig
+from .loop import open_loop
+from .peer_connection import PeerConnection
+
+__all__ = ["PeerConnection", "open_factory"]
+
+
+@asynccontextmanager
+async def open_factory(*, close_timeout: float, counters: Counter[str] | None = None) -> AsyncIterator[Factory]:
+    """Trio. Gives the block a `Factory` of connections over aiortc, and the loop that they need.
+
+    Args:
+        close_timeout: seconds that the end of a connection, and that of the loop, may take.
+        counters: ``webrtc_faults`` (what the other side sent made aiortc fail), ``webrtc_candidates_ignored``,
+            ``webrtc_datagrams_dropped`` (too many waited, or they were not DTLS), ``webrtc_channels_refused`` (there
+            was one already), ``webrtc_overflows`` (the other side sent more than `WebRTCConfig.receive_window`
+            allows) and ``webrtc_close_timeouts``.
+
+    Raises:
+        trio.BrokenResourceError: the loop could not be started.
+    """
+    counts = Counter[str]() if counters is None else counters
+    async with open_loop(close_timeout=close_timeout) as loop:
+
+        @asynccontextmanager
+        async def factory(config: WebRTCConfig) -> AsyncIterator[PeerConnection]:
+            connection = PeerConnection(loop, config, counts)
+            try:
+                yield connection
+            finally:
+                await connection.aclose(close_timeout)
+
+        yield factory

@@ -1,0 +1,73 @@
+"""The end of a connection, whatever state it is in: nothing of it stays on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import aioice
+import trio
+from aiortc import RTCPeerConnection
+
+from . import internals
+from .loop import Loop, Owner
+
+__all__ = ["close"]
+
+logger: Final = logging.getLogger("trio_relay")
+
+_GRACE: Final = 0.5
+"""Seconds for cancelled tasks to end, beyond the deadline; they need none but on a machine that is very busy."""
+_ROUNDS: Final = 4
+"""Of cancelling: tasks that end may start others, like the end of a TURN allocation."""
+
+
+async def close(
+    loop: Loop,
+    owner: Owner,
+    connection: RTCPeerConnection,
+    ice: aioice.Connection | None,
+    names: list[asyncio.Task[None]],
+    timeout: float,
+) -> None:
+    """Trio, shielded; it takes little more than `timeout`.
+
+    `RTCPeerConnection.close` is called once and never cancelled before its time: half a close makes the next one wait
+    for ever. Whatever it does not know of, because a call was cancelled half-way, is ended afterwards.
+
+    Args:
+        ice: its agent, if it has one; it has the sockets.
+        names: tasks that look for names; they must have ended before, for they would open aioice's resolver again.
+    """
+    if loop.has_ended:
+        return
+    deadline = trio.current_time() + timeout
+    try:
+        for task in names:
+            task.cancel()
+        await loop.settle(names, _GRACE)
+        ended = await loop.settle([loop.spawn(owner, connection.close)], deadline - trio.current_time())
+        for _ in range(_ROUNDS):
+            if ice is not None:
+                internals.abort_sockets(loop.aio, ice)
+            tasks = owner.pending()
+            for task in tasks:
+                task.cancel()
+            await loop.settle([*tasks, loop.spawn(owner, _yield)], _GRACE)
+            if not owner.pending():
+                break
+        else:
+            ended = False
+    except trio.BrokenResourceError:  # the loop went, and took everything along
+        return
+    connection.remove_all_listeners()
+    if not ended:
+        owner.counters["webrtc_close_timeouts"] += 1
+        logger.warning("a WebRTC connection did not close in %g s; it was cut off", timeout)
+
+
+async def _yield() -> None:
+    """asyncio. Lets the loop do what was scheduled: closed sockets tell their protocols."""
+    for _ in range(3):
+        await asyncio.sleep(0)

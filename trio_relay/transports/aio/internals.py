@@ -1,0 +1,239 @@
+"""Every private attribute of aiortc, aioice and asyncio that this folder touches, each with its reason.
+
+`missing` names those that the installed versions lack; a test holds it empty. Functions are plain and callable from
+both sides, but for `send_window_update`, which is asyncio's, and `restart`, which is Trio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
+
+import aioice.ice
+import trio
+from aiortc.rtcsctptransport import RTCSctpTransport
+from OpenSSL import SSL
+
+from ..webrtc import CandidatePair, CandidateType
+
+__all__ = [
+    "abort_sockets",
+    "add_window",
+    "announced_size",
+    "bound_datagrams",
+    "context_owner",
+    "forget_closed_mdns",
+    "ice_connection",
+    "ice_has_ended",
+    "missing",
+    "on_packet",
+    "remote_said_goodbye",
+    "restart",
+    "selected_pair",
+    "send_window_update",
+    "set_patience",
+    "set_window",
+    "unacknowledged",
+    "window",
+]
+
+
+def ice_connection(sctp: RTCSctpTransport) -> aioice.Connection:
+    """The ICE agent: aiortc shows neither its chosen pair nor its sockets."""
+    connection: aioice.Connection = sctp.transport.transport._connection
+    return connection
+
+
+def selected_pair(sctp: RTCSctpTransport) -> CandidatePair | None:
+    """From the nominated pair of the first component, the only one that data channels have."""
+    pair = ice_connection(sctp)._nominated.get(1)
+    if pair is None:
+        return None
+    # `remote_addr` is the address in use, where `remote_candidate.host` may be a name.
+    local, remote = _shown(*pair.local_addr), _shown(*pair.remote_addr)
+    kinds = cast(CandidateType, pair.local_candidate.type), cast(CandidateType, pair.remote_candidate.type)
+    return CandidatePair(*kinds, local, remote)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def ice_has_ended(sctp: RTCSctpTransport) -> bool:
+    """Whether ICE closed by itself, as it does when the other side has not answered for too long."""
+    return bool(ice_connection(sctp)._closing)
+
+
+def set_patience(sctp: RTCSctpTransport, gathering: float, checking: float) -> None:
+    """Bounds what aioice waits for, on this connection alone; its own bounds are 5 s and 63.5 s.
+
+    Args:
+        gathering: for STUN and TURN servers.
+        checking: for answers to the checks of one pair; they are repeated after 0.5, 1, 2, 4 ... s.
+    """
+    connection: Any = ice_connection(sctp)
+    connection.get_component_candidates = partial(connection.get_component_candidates, timeout=gathering)
+    repetitions, total = 0, 1.5
+    while total <= checking:
+        repetitions, total = repetitions + 1, 2 * total + 0.5
+    start = connection.check_start
+
+    async def check_start(pair: Any) -> None:
+        # `request` is called with a number of its own for the checks of consent, which this default does not change.
+        if not isinstance(pair.protocol.request, partial):
+            pair.protocol.request = partial(pair.protocol.request, retransmissions=repetitions)
+        await start(pair)
+
+    connection.check_start = check_start
+
+
+class _BoundedQueue(asyncio.Queue[Any]):
+    """Drops datagrams beyond its bound, and what is not DTLS (RFC 7983): aiortc ends at an empty one.
+
+    None, which ends the reader, always fits.
+    """
+
+    def __init__(self, bound: int, on_drop: Callable[[], None]) -> None:
+        super().__init__()
+        self._bound = bound
+        self._on_drop = on_drop
+
+    def put_nowait(self, item: Any) -> None:
+        if item is not None and (self.qsize() >= self._bound or not item[0] or not 19 < item[0][0] < 64):
+            self._on_drop()
+        else:
+            super().put_nowait(item)
+
+
+def bound_datagrams(sctp: RTCSctpTransport, bound: int, on_drop: Callable[[], None]) -> None:
+    """Bounds the datagrams that wait: anybody can send them, and before ICE is done nobody reads them.
+
+    Args:
+        on_drop: callback; one more than `bound` came, or one that is not DTLS.
+    """
+    ice_connection(sctp)._queue = _BoundedQueue(bound, on_drop)
+
+
+def set_window(sctp: RTCSctpTransport, size: int) -> None:
+    """The receive window that is announced; aiortc has no setting for it."""
+    sctp._advertised_rwnd = size
+
+
+def add_window(sctp: RTCSctpTransport, size: int) -> None:
+    """Opens (or, when negative, narrows) the window: aiortc takes a message as read when it has emitted it."""
+    sctp._advertised_rwnd += size
+
+
+def window(sctp: RTCSctpTransport) -> int:
+    """Negative when the other side did not keep to it; aiortc announces 0 then and takes all the same."""
+    size: int = sctp._advertised_rwnd
+    return size
+
+
+async def send_window_update(sctp: RTCSctpTransport) -> None:
+    """asyncio. Tells the other side that the window is open again: aiortc acknowledges only what arrives."""
+    if sctp.state == "connected" and sctp._last_received_tsn is not None:
+        try:
+            await sctp._send_sack()
+        except ConnectionError:
+            return
+
+
+def announced_size(sctp: RTCSctpTransport) -> int:
+    """The largest message that the other side takes, 0 for any; aiortc checks it but does not show it."""
+    size: int = sctp._remote_max_message_size
+    return size
+
+
+def unacknowledged(sctp: RTCSctpTransport) -> bool:
+    """Whether a sent message is not wholly at the other side: `bufferedAmount` ends at the SCTP queue."""
+    return bool(sctp._data_channel_queue or sctp._outbound_queue or sctp._sent_queue)
+
+
+def on_packet(sctp: RTCSctpTransport, around: Callable[[Callable[[bytes], Awaitable[None]], bytes], Any]) -> None:
+    """Lets `around` call the method that takes a packet: a failure in there would end the pump without a trace."""
+    transport: Any = sctp
+    transport._handle_data = partial(around, sctp._handle_data)
+
+
+def remote_said_goodbye(sctp: RTCSctpTransport) -> bool:
+    """Whether DTLS ended by a closing alert: its state is ``closed`` for every kind of end."""
+    ssl = sctp.transport._ssl
+    return ssl is not None and bool(ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
+
+
+def abort_sockets(loop: asyncio.AbstractEventLoop, connection: aioice.Connection) -> int:
+    """Closes what is open of one connection: aioice forgets the sockets of a gathering that was cancelled.
+
+    Returns:
+        how many sockets there were.
+    """
+    transports: Any = getattr(loop, "_transports", {})
+    count = 0
+    for transport in list(transports.values()):
+        if not transport.is_closing() and _belongs(transport.get_protocol(), connection):
+            transport.abort()
+            count += 1
+    return count
+
+
+def _belongs(protocol: object, connection: aioice.Connection) -> bool:
+    """A socket's protocol is aioice's own, or TURN's with it as its receiver, or TLS with one of these inside."""
+    protocol = getattr(protocol, "_app_protocol", protocol)
+    for _ in range(2):
+        protocol = getattr(protocol, "receiver", None)
+        if protocol is connection:
+            return True
+    return False
+
+
+async def restart(loop: Any, nursery: trio.Nursery) -> None:
+    """Trio. Lets a loop that somebody stopped run until its end: trio-asyncio would wait for its tasks for ever."""
+    if not loop.is_running():
+        loop._stop_wait = None
+        await nursery.start(loop._main_loop)
+    for transport in list(loop._transports.values()):
+        transport.abort()
+
+
+def context_owner(thing: object) -> Any:
+    """The `contextvars.Context` of a handle or, where Python shows it (3.12), of a task."""
+    shown = getattr(thing, "get_context", None)
+    return shown() if shown is not None else getattr(thing, "_context", None)
+
+
+def forget_closed_mdns() -> None:
+    """Drops aioice's resolver of this thread when its loop has ended: it would be used by the next one."""
+    state = aioice.ice._mdns
+    lock = getattr(state, "lock", None)
+    protocol = getattr(state, "protocol", None)
+    transport = getattr(protocol, "transport", None)
+    loops = [getattr(lock, "_loop", None), getattr(transport, "_loop", None)]
+    if any(loop is not None and loop.is_closed() for loop in loops):
+        state.__dict__.clear()
+
+
+def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str]:
+    """The names used here that the installed versions do not have; `sctp` is one that has not started."""
+    connection = ice_connection(sctp)
+    pair = aioice.ice.CandidatePair
+    wanted: list[tuple[object, str]] = [
+        *((loop, name) for name in ("_transports", "_stop_wait", "_main_loop")),
+        (asyncio.Handle(print, (), loop), "_context"),
+        (asyncio.Lock(), "_loop"),
+        (aioice.ice, "_mdns"),
+        *(
+            (connection, name)
+            for name in ("_nominated", "_closing", "_queue", "get_component_candidates", "check_start")
+        ),
+        *((pair, name) for name in ("local_candidate", "local_addr", "remote_addr")),
+        (aioice.ice.StunProtocol, "request"),
+        (sctp.transport, "_ssl"),
+        (sctp.transport.transport, "_connection"),
+        *((sctp, name) for name in ("_advertised_rwnd", "_last_received_tsn", "_send_sack", "_handle_data")),
+        *((sctp, name) for name in ("_remote_max_message_size", "_data_channel_queue")),
+        *((sctp, name) for name in ("_outbound_queue", "_sent_queue")),
+    ]
+    return [name for thing, name in wanted if not hasattr(thing, name)]
