@@ -35,7 +35,18 @@ from .node.admit import Admit
 from .node.datagram import DatagramSocket, open_datagram_socket
 from .node.node import Node
 from .node.opening import open_node
-from .node.values import Event, EventsLost, LinkDown, LinkInfo, LinkUp, Message, NodeStatistics, Receipt
+from .node.values import (
+    Event,
+    EventsLost,
+    LinkChanged,
+    LinkDown,
+    LinkInfo,
+    LinkUp,
+    Message,
+    NodeStatistics,
+    Receipt,
+)
+from .transports.webrtc import IceServer, WebRTCConfig
 from .wire.ids import NodeId, parse_node_id
 from .wire.record import PeerRecord
 
@@ -46,8 +57,10 @@ __all__ = [
     "Event",
     "EventsLost",
     "HandshakeError",
+    "IceServer",
     "Identity",
     "Limits",
+    "LinkChanged",
     "LinkDown",
     "LinkInfo",
     "LinkUp",
@@ -68,6 +81,7 @@ __all__ = [
     "RelayError",
     "RemoteProtocolError",
     "SessionTimeout",
+    "WebRTCConfig",
     "open_datagram_socket",
     "open_node",
     "parse_node_id",

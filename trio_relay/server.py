@@ -28,6 +28,7 @@ from .node.opening import open_node
 from .node.pages import Mounting, NodePages
 from .node.services import Services, open_services, raise_alone
 from .transports.routes import Request, Responder, Response, Route, header_value
+from .transports.webrtc import WebRTCConfig
 from .wire.addresses import parse_listen
 from .wire.json import decode_untrusted, encode
 from .wsrelay.config import RelayConfig
@@ -52,6 +53,7 @@ class NodeSettings:
     identity: Identity | None = None
     advertise: Sequence[str] | None = None
     client_tls: ssl.SSLContext | None = None
+    webrtc: bool | WebRTCConfig = False
     legacy: bool = False
     admit: Admit | Guests | None = None
 
@@ -194,6 +196,7 @@ async def open_server(config: ServerConfig) -> AsyncIterator[Server]:
     Raises:
         ValueError: an address or URL is not one.
         OSError: an address can't be listened on, or the file of blobs not be opened.
+        ImportError: WebRTC is wanted, and what it needs is not installed.
         BlobStoreError: the blob store can not be opened.
     """
     async with open_services() as services:
@@ -245,6 +248,7 @@ async def _open_beside_node(config: ServerConfig, services: Services) -> AsyncIt
         advertise=settings.advertise,
         tls=config.tls,
         client_tls=settings.client_tls,
+        webrtc=settings.webrtc,
         legacy=settings.legacy,
         admit=settings.admit,
         limits=config.limits,

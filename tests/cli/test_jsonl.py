@@ -21,8 +21,10 @@ async def test_two_processes_converse() -> None:
         a_id, b_id = listening["id"], b1["id"]
         assert listening == {"event": "listening", "id": a_id, "urls": listening["urls"]}
         assert b1 == {"event": "listening", "id": b_id, "urls": []}
-        assert await a.event(event="link_up") == {"event": "link_up", "id": b_id, "transport": "websocket"}
-        assert await b.event(event="link_up") == {"event": "link_up", "id": a_id, "transport": "websocket"}
+        for end, other in ((a, b_id), (b, a_id)):
+            up = await end.event(event="link_up")
+            assert up.pop("rtt_ms") > 0
+            assert up == {"event": "link_up", "id": other, "transport": "websocket"}
         await exchange(a, a_id, b, b_id)
         await disconnect_and_fail(a, a_id, b, b_id)
         await b.process.stdin.aclose()  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from pathlib import Path
@@ -24,7 +25,8 @@ async def test_links_and_messages_are_printed() -> None:
         async with trio_relay.open_node(None, [url]) as peer:
             with trio.fail_after(DEADLINE):
                 await peer.wait_linked()
-                assert await running.line("link up") == f"link up    {peer.id.hex()} (websocket)"
+                up = await running.line("link up")
+                assert re.fullmatch(rf"link up    {peer.id.hex()} \(websocket, [0-9.]+ ms\)", up)
                 await peer.deliver(node_id, {"a": [True, None]})
                 await peer.deliver(node_id, b"\x00\xff")
             assert await running.line("message") == f"message from {peer.id.hex()}: {{'a': [True, None]}}"

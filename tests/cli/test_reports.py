@@ -6,7 +6,7 @@ import pytest
 
 from trio_relay.cli.reports import JsonReport, ReadableReport, describe_failure
 from trio_relay.exceptions import MailboxFull, PayloadTooLarge
-from trio_relay.node.values import Event, EventsLost, LinkDown, LinkUp, Message
+from trio_relay.node.values import Event, EventsLost, LinkChanged, LinkDown, LinkUp, Message
 from trio_relay.wire.content import Data
 from trio_relay.wire.ids import parse_node_id
 from trio_relay.wire.json import MAX_DEPTH, decode_untrusted
@@ -45,9 +45,16 @@ def test_whatever_a_stranger_can_send_is_written() -> None:
 
 def test_events_for_programs() -> None:
     report = JsonReport()
-    events: list[Event] = [LinkUp(SENDER, "websocket"), LinkDown(SENDER, "gone"), EventsLost(3)]
+    events: list[Event] = [
+        LinkUp(SENDER, "websocket", 0.0123456),
+        LinkChanged(SENDER, "webrtc", None, ("host", "prflx")),
+        LinkDown(SENDER, "gone"),
+        EventsLost(3),
+    ]
+    candidates = {"local": "host", "remote": "prflx"}
     assert [json.loads(report.event(event)) for event in events] == [
-        {"event": "link_up", "id": NOBODY, "transport": "websocket"},
+        {"event": "link_up", "id": NOBODY, "transport": "websocket", "rtt_ms": 12.346},
+        {"event": "link_changed", "id": NOBODY, "transport": "webrtc", "rtt_ms": None, "candidates": candidates},
         {"event": "link_down", "id": NOBODY, "reason": "gone"},
         {"event": "events_lost", "count": 3},
     ]
@@ -69,9 +76,15 @@ def test_failures_for_programs() -> None:
 
 def test_events_for_people() -> None:
     report = ReadableReport("utf-8")
-    events: list[Event] = [LinkUp(SENDER, "websocket"), LinkDown(SENDER, "gone"), EventsLost(3)]
+    events: list[Event] = [
+        LinkUp(SENDER, "websocket", 0.00234),
+        LinkChanged(SENDER, "webrtc", 0.0105, ("host", "srflx")),
+        LinkDown(SENDER, "gone"),
+        EventsLost(3),
+    ]
     assert [report.event(event).decode() for event in events] == [
-        f"link up    {NOBODY} (websocket)",
+        f"link up    {NOBODY} (websocket, 2.3 ms)",
+        f"link now   {NOBODY} (webrtc, host to srflx, 10.5 ms)",
         f"link down  {NOBODY}: gone",
         "3 events lost",
     ]

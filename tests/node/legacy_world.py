@@ -24,6 +24,15 @@ from trio_relay.wire.content import Data
 from trio_relay.wire.ids import NodeId, distance
 from trio_relay.wire.json import JSONValue, decode_untrusted, encode
 
+OFFER, ANSWER = (
+    "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+    "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:abcd\r\n"
+    "a=ice-pwd:passwordpasswordpassword\r\na=sctp-port:5000\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['AB'] * 32)}\r\na=setup:{setup}\r\n"
+    for setup in ("actpass", "active")
+)
+"""Session descriptions of a data channel."""
+
 
 def node_id(number: int) -> NodeId:
     """Ids that are easy to tell apart: the number in front, then zeros."""
@@ -58,11 +67,24 @@ class FakeOverlay:
 
 
 def new_gateway(
-    own: NodeId, *, limits: Limits | None = None, url: str | None = "ws://127.0.0.1:9", seed: int = 1
+    own: NodeId,
+    *,
+    limits: Limits | None = None,
+    url: str | None = "ws://127.0.0.1:9",
+    seed: int = 1,
+    reachable: bool = False,
+    webrtc: bool = False,
 ) -> tuple[Gateway, FakeOverlay]:
     overlay = FakeOverlay(own)
     gateway = Gateway(
-        own, limits=limits or Limits(), rng=random.Random(seed), now=0.0, overlay=overlay, url=lambda: url
+        own,
+        limits=limits or Limits(),
+        rng=random.Random(seed),
+        now=0.0,
+        overlay=overlay,
+        url=lambda: url,
+        reachable=lambda: reachable,
+        webrtc=lambda: 16 if webrtc else 0,
     )
     return gateway, overlay
 

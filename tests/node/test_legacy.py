@@ -58,7 +58,7 @@ from trio_relay.wire.hello import Reason
 from trio_relay.wire.ids import NodeId
 from trio_relay.wire.json import JSONValue, encode
 
-from .legacy_world import FakeOverlay, World, new_gateway, node_id
+from .legacy_world import OFFER, FakeOverlay, World, new_gateway, node_id
 
 OWN = node_id(1)
 A, B, C, D, E, F = (node_id(number) for number in range(16, 22))
@@ -82,10 +82,10 @@ def text(
 
 
 def linked(
-    *peers: NodeId, url: str | None = "ws://127.0.0.1:9", limits: Limits | None = None
+    *peers: NodeId, url: str | None = "ws://127.0.0.1:9", limits: Limits | None = None, webrtc: bool = False
 ) -> tuple[Gateway, FakeOverlay]:
     """A gateway with links that are named like their peers."""
-    gateway, overlay = new_gateway(OWN, url=url, limits=limits)
+    gateway, overlay = new_gateway(OWN, url=url, limits=limits, webrtc=webrtc)
     for peer in peers:
         gateway.link_up(peer, peer, 0.0, dialled=False, scope=2)
     return gateway, overlay
@@ -550,13 +550,13 @@ class TestQuestions:
         gateway.connect(B, 0.0)
         gateway.connect(C, 1.0)
         assert gateway.connect(D, 1.0) == [ConnectFailed(D, "too many links are being made")]
-        nothing = text(HandshakeAnswer(ws=None, wrtc=True), source=B, path=(B, A))
+        nothing = text(HandshakeAnswer(ws=None, wrtc=False), source=B, path=(B, A))
         assert gateway.receive(A, nothing, 2.0) == [ConnectFailed(B, "the peer has no websocket address")]
         assert ConnectFailed(C, "the peer did not answer") in gateway.handle_timeout(16.0)
         assert gateway.sizes()["legacy_wishes"] == 0
         assert gateway.connect(A, 20.0) == []
         gateway.connect(E, 20.0)
-        gateway.cancel_connect(E)
+        gateway.handshakes.unwish(E)
         assert gateway.sizes()["legacy_wishes"] == 0
 
     def test_a_link_that_came_about_is_no_wish_any_more(self) -> None:
@@ -765,7 +765,9 @@ fitting: dict[str, st.SearchStrategy[Any]] = {
     "foundPeers": st.lists(pool.map(bytes.hex), max_size=30),
     "handshake-offer": st.none(),
     "handshake-answer": st.sampled_from([{"ws": "ws://localhost:1", "wrtc": True}, {"ws": None, "wrtc": False}, None]),
-    "signal": st.sampled_from([{"sdp": "x", "type": "offer"}, {"sdp": 1}, {"candidate": {"candidate": ""}}]),
+    "signal": st.sampled_from(
+        [{"sdp": OFFER, "type": "offer"}, {"sdp": "x", "type": "offer"}, {"sdp": 1}, {"candidate": {"candidate": ""}}]
+    ),
     "trio-relay": tunnels,
     "else": json_values,
 }
@@ -802,11 +804,16 @@ SMALL = Limits(
 
 
 class TestStrangers:
-    @given(st.lists(inputs, min_size=5, max_size=40), st.sets(st.sampled_from([N, M, E, A])), st.booleans())
+    @given(
+        st.lists(inputs, min_size=5, max_size=40),
+        st.sets(st.sampled_from([N, M, E, A])),
+        st.booleans(),
+        st.booleans(),
+    )
     def test_whatever_they_send_nothing_is_raised_amplified_or_kept(
-        self, messages: list[tuple[NodeId, Any]], ours: set[NodeId], reached: bool
+        self, messages: list[tuple[NodeId, Any]], ours: set[NodeId], reached: bool, webrtc: bool
     ) -> None:
-        gateway, overlay = linked(A, B, C, D, limits=SMALL)
+        gateway, overlay = linked(A, B, C, D, limits=SMALL, webrtc=webrtc)
         overlay.ours, overlay.nodes, overlay.neighbours = ours, [N, M], {N}
         overlay.unreached = set() if reached else set(ours)
         overlay.gateways = {F: [N, M]}
@@ -828,6 +835,8 @@ class TestStrangers:
         assert sizes["legacy_waiting"] <= 4
         assert sizes["legacy_waiting_bytes"] <= 4096
         assert sizes["legacy_links"] <= 4
+        assert sizes["legacy_handshakes"] <= (len(messages) if webrtc else 0)
+        assert gateway.counts["legacy_negotiations"] <= 8
 
     @given(st.binary(max_size=60) | st.text(max_size=60))
     def test_what_is_no_json_is_counted(self, data: bytes | str) -> None:

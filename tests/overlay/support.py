@@ -120,6 +120,7 @@ class Bench:
         relaying: bool = True,
         legacy: bool = False,
         admits: Callable[[NodeId], bool] = lambda _: True,
+        webrtc: int = 0,
     ) -> None:
         own = key(0)
         self.limits = limits or Limits()
@@ -137,6 +138,7 @@ class Bench:
             limits=self.limits,
             admission=Admission(admits, admits),
             legacy=legacy,
+            webrtc=webrtc,
         )
         self.id = self.router.record.id
         if relaying:

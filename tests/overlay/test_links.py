@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import random
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trio_relay.limits import Limits
-from trio_relay.overlay.actions import Action, CloseLink, Deliver, Dial, Linked, Unlinked
+from trio_relay.overlay.actions import Action, CloseLink, Deliver, Dial, Linked, Negotiate, Relinked, Unlinked
+from trio_relay.overlay.admission import EVERYBODY
+from trio_relay.overlay.parts import Parts
+from trio_relay.overlay.table import Neighbour, Rank
 from trio_relay.wire.frame import Kind
 from trio_relay.wire.hello import Reason
-from trio_relay.wire.record import split_records_untrusted
+from trio_relay.wire.record import join_records, split_records_untrusted
+from trio_relay.wire.signal import Offer
 
-from .support import Bench, BenchLink, node_id, of, record, sent, url
+from .support import Bench, BenchLink, make_state, node_id, of, record, sent, url
+from .webrtc_world import description
 
 
 @pytest.fixture
@@ -323,3 +332,194 @@ def test_a_dead_peer_is_suspect_until_it_is_seen_again(bench: Bench) -> None:
     assert record(1) not in bench.router.known_relays()
     bench.link(1)
     assert record(1) in bench.router.known_relays()
+
+
+# WebRTC links beside others
+
+
+def able(**options: object) -> tuple[Bench, BenchLink]:
+    """A leaf that can make WebRTC links, with a relay that signals come through."""
+    bench = Bench(limits=Limits(dead_after=1e6), webrtc=4, **options)  # type: ignore[arg-type]
+    return bench, bench.link(1000)
+
+
+def answered(bench: Bench, relay: BenchLink, number: int, *, preferred: bool = False) -> tuple[str, list[Action]]:
+    """A WebRTC link that the peer with that number offered comes up."""
+    peer, negotiation, handle = node_id(number), b"negotia%d" % preferred, f"webrtc {number}"
+    offer = Offer(1 + preferred, description(1), preferred).to_bytes()
+    frame = bench.frame(relay, Kind.SIGNAL, source=peer, message_id=negotiation, payload=offer)
+    assert of(bench.receive(relay, frame), Negotiate)
+    actions = bench.router.link_up(
+        handle,
+        peer,
+        bench.now,
+        dialled=False,
+        record=record(number),
+        authority="peer0.example:80",
+        negotiation=negotiation,
+        rtt=0.125,
+    )
+    return handle, actions
+
+
+def used(bench: Bench, number: int) -> object:
+    neighbour = bench.router.table.get(node_id(number))
+    return None if neighbour is None else neighbour.link
+
+
+def test_a_webrtc_link_makes_nobody_a_relay() -> None:
+    bench, relay = able(relaying=False)
+    bench.router.advertise([url(0)], 0.0)
+    answered(bench, relay, 1)
+    neighbour = bench.router.table.get(node_id(1))
+    assert neighbour is not None
+    assert not bench.router.relaying
+    assert not neighbour.reachable
+    assert not neighbour.trusted
+    assert (neighbour.url, neighbour.dialled, neighbour.rtt) == ("", False, 0.125)
+
+
+@pytest.mark.parametrize("dialled", [True, False])
+def test_a_websocket_is_used_before_a_webrtc_link(dialled: bool) -> None:
+    bench, relay = able()
+    rtc, _ = answered(bench, relay, 1)
+    link, actions = bench.link_with_actions(1, dialled=dialled)
+    assert used(bench, 1) is link
+    assert of(actions, Relinked) == [Relinked(link.id, link)]
+    assert not of(actions, Linked)
+    assert closed(bench.advance(4 * bench.limits.handshake_timeout)) == [rtc]
+
+
+@pytest.mark.parametrize("dialled", [True, False])
+def test_a_preferred_webrtc_link_is_used_before_a_websocket(dialled: bool) -> None:
+    bench, relay = able()
+    link = bench.link(1, dialled=dialled)
+    rtc, actions = answered(bench, relay, 1, preferred=True)
+    assert used(bench, 1) == rtc
+    assert of(actions, Relinked) == [Relinked(link.id, rtc)]
+    assert {frame.kind for frame in sent(actions, rtc)} == {Kind.STATUS}
+    assert closed(bench.advance(4 * bench.limits.handshake_timeout)) == [link]
+    assert used(bench, 1) == rtc
+
+
+def test_a_relay_that_was_proven_stays_one_over_webrtc() -> None:
+    bench, relay = able()
+    bench.router.link_up(
+        "websocket", node_id(1), 0.0, dialled=True, url=url(1), record=record(1), scope=2, group="10.0.0.0/24"
+    )
+    rtc, _ = answered(bench, relay, 1, preferred=True)
+    neighbour = bench.router.table.get(node_id(1))
+    assert neighbour is not None
+    assert neighbour.trusted
+    assert neighbour.relay
+    assert not neighbour.transit
+    assert (neighbour.scope, neighbour.group, neighbour.rtt) == (2, "10.0.0.0/24", 0.125)
+    bench.receive(rtc, bench.status(BenchLink(1, node_id(1), record(1)), trusts=True))
+    assert neighbour.transit
+
+
+def test_what_a_neighbour_testified_lasts_as_long_as_its_websocket() -> None:
+    bench, relay = able(relaying=False)
+    bench.router.advertise([url(0)], 0.0)
+    bench.link(1, dialled=False)
+    assert bench.router.relaying
+    answered(bench, relay, 1, preferred=True)
+    bench.advance(4 * bench.limits.handshake_timeout)
+    bench.advance(1400.0)
+    assert bench.router.relaying
+    bench.advance(100.0)
+    assert not bench.router.relaying
+
+
+def test_when_the_webrtc_link_ends_the_websocket_takes_its_place() -> None:
+    bench, relay = able()
+    link = bench.link(1)
+    rtc, _ = answered(bench, relay, 1, preferred=True)
+    actions = bench.router.link_down(rtc, "connection lost", bench.now)
+    assert of(actions, Relinked) == [Relinked(link.id, link)]
+    assert not of(actions, Unlinked)
+    assert used(bench, 1) is link
+
+
+def test_a_webrtc_link_is_no_report_of_a_dial() -> None:
+    bench, _ = able()
+    bench.router.learn(join_records([record(500, relay=False)]), 0, 0.0)
+    bench.router.connect(node_id(500), 0.0)
+    [begun] = of(bench.advance(3.0), Negotiate)
+    bench.router.link_up("webrtc", node_id(500), bench.now, dialled=True, negotiation=begun.negotiation)
+    assert bench.router.sizes()["dials"] == 1
+    bench.router.dial_failed(node_id(500), bench.now)
+    assert bench.router.sizes()["dials"] == 0
+    assert used(bench, 500) == "webrtc"
+
+
+# Two ends
+
+
+class OneEnd:
+    """The links of peer `number` with peer `other`, each named by its place in a list."""
+
+    def __init__(self, number: int, other: int) -> None:
+        self.state = make_state(number, limits=Limits(dead_after=1e6))
+        self.parts = Parts(self.state, EVERYBODY, None, 0)
+        self.other = node_id(other)
+        self.up: set[int] = set()
+        self.closed: list[int] = []
+
+    def act(self) -> None:
+        for action in self.parts.settle():
+            if isinstance(action, CloseLink):
+                assert isinstance(action.link, int)
+                self.up.discard(action.link)
+                self.closed.append(action.link)
+
+    def comes_up(self, link: int, rank: Rank, *, dialled: bool) -> None:
+        self.up.add(link)
+        self.parts.links.up(Neighbour(self.other, link, self.state.now, dialled, rank=rank))
+        self.act()
+
+    def goes_down(self, link: int) -> None:
+        self.up.discard(link)
+        self.parts.links.down(link, "closed by the other side", True)
+        self.act()
+
+    def advance(self, now: float) -> None:
+        self.parts.begin(now)
+        self.parts.links.handle_timeout()
+        self.act()
+
+
+kinds_of_links = st.lists(st.tuples(st.sampled_from(Rank), st.booleans()), min_size=2, max_size=3)
+
+
+@given(kinds_of_links, st.permutations(range(8)), st.randoms(use_true_random=False), st.sampled_from([0.2, 1.0, 4.0]))
+@settings(max_examples=60)
+def test_two_ends_that_see_links_come_up_in_different_orders_keep_the_same_one(
+    links: list[tuple[Rank, bool]], order: list[int], rng: random.Random, most: float
+) -> None:
+    """Whatever comes up where and when, and however long the other end takes to see a link close."""
+    one, two = ends = OneEnd(0, 1), OneEnd(1, 0)
+    pending = [divmod(place, 2) for place in order if place // 2 < len(links)]
+    closing: list[tuple[float, OneEnd, int]] = []
+    now = 0.0
+    for step in range(160):
+        now += 0.2
+        for end, other in ((one, two), (two, one)):
+            end.advance(now)
+            while end.closed:
+                closing.append((now + rng.uniform(0.0, most), other, end.closed.pop()))
+        for each in [each for each in closing if each[0] <= now]:
+            _, end, link = each
+            if (link, ends.index(end)) not in pending:
+                closing.remove(each)
+                end.goes_down(link)
+        if pending and step % 3 == 0:
+            link, place = pending.pop()
+            rank, first_dialled = links[link]
+            ends[place].comes_up(link, rank, dialled=first_dialled == (place == 0))
+    assert len(one.up) == 1
+    assert one.up == two.up
+    assert {end.state.table.get(end.other).link for end in ends} == one.up  # type: ignore[union-attr]
+    if len(links) == 2 and links[0] != links[1]:
+        [kept] = one.up
+        assert links[kept][0] == max(rank for rank, _ in links)

@@ -12,6 +12,7 @@ from ..wire.ids import NodeId, parse_node_id
 from ..wire.urls import parse_ws_url
 from .bounds import parse_limit
 from .options import UsageError
+from .webrtc import CREDENTIAL, parse_stun, parse_turn
 
 __all__ = ["LISTEN_NOWHERE", "check_advertised", "make_parser"]
 
@@ -36,7 +37,8 @@ examples:
 With --jsonl, standard input takes one command a line, and each gets one reply:
   {"send": {"to": ID, "data": JSON}, "ref": ANY}     or "bytes": BASE64 instead of "data"
   {"deliver": {"to": ID, "data": JSON}, "ref": ANY}  answered when it is in the receiver's mailbox
-  {"connect": ID, "ref": ANY}  {"disconnect": ID, "ref": ANY}  {"statistics": true, "ref": ANY}
+  {"connect": ID, "ref": ANY}                        or "prefer": "webrtc" in addition
+  {"disconnect": ID, "ref": ANY}  {"statistics": true, "ref": ANY}
 The end of input ends the node.
 """
 _SEND: Final = """\
@@ -127,6 +129,7 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         help="where to listen, repeatable; 'none' for a peer without a listener; default: 127.0.0.1 and a free port",
     )
     _add_listener(parser)
+    _add_webrtc(parser)
     parser.add_argument("--jsonl", action="store_true", help="JSON lines on standard input and output, see below")
     _add_common(parser, bootstrap_needed=False)
 
@@ -152,8 +155,32 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     for what, meaning in (("connections", "of one address at a time"), ("messages", "of one connection a minute")):
         parser.add_argument(f"--rate-limit-{what}", metavar="N", type=_count, help=f"{what} {meaning}")
     parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
+    _add_webrtc(parser)
     _add_listener(parser)
     _add_common(parser, bootstrap_needed=False)
+
+
+def _add_webrtc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webrtc",
+        action="store_true",
+        help="make and take WebRTC links, too; needs trio-relay[webrtc]; --stun and --turn imply it",
+    )
+    parser.add_argument(
+        "--stun",
+        metavar="URL",
+        action="append",
+        type=_checked(parse_stun),
+        help="stun:HOST:PORT, which tells this node its address outside; repeatable, the first is used",
+    )
+    parser.add_argument(
+        "--turn",
+        metavar="URL",
+        action="append",
+        type=_checked(parse_turn),
+        help="turn:USER:CREDENTIAL@HOST:PORT, which relays where there is no direct way; repeatable, the first is "
+        f"used; without :CREDENTIAL it is read from the environment variable {CREDENTIAL}",
+    )
 
 
 def _add_listener(parser: argparse.ArgumentParser) -> None:

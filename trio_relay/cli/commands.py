@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from ..exceptions import RemoteProtocolError
+from ..overlay.actions import Preference
 from ..wire.content import Data
 from ..wire.ids import NodeId, parse_node_id
 from ..wire.json import JSONValue, decode_untrusted, describe
@@ -37,6 +38,7 @@ class Command:
     Attributes:
         to: the other peer; empty for ``statistics``.
         data: what to send.
+        prefer: for ``connect``, as in `Node.connect`.
         ref: what the reply repeats.
     """
 
@@ -44,6 +46,7 @@ class Command:
     to: NodeId
     data: Data
     ref: JSONValue
+    prefer: Preference = "websocket"
 
 
 def parse_command(line: bytes) -> Command:
@@ -60,13 +63,16 @@ def parse_command(line: bytes) -> Command:
         raise BadInput("expected a JSON object")
     ref = value.pop("ref", None)
     verb = next((verb for verb in _VERBS if verb in value), None)
+    prefer = value.pop("prefer", "websocket") if verb == "connect" else "websocket"
     if verb is None or len(value) != 1:
         raise BadInput(f"expected one of {', '.join(_VERBS)}, and optionally ref", ref)
     try:
         to, data = _parse_argument(verb, value[verb])
     except ValueError as error:
         raise BadInput(str(error), ref) from error
-    return Command(verb, to, data, ref)
+    if prefer not in ("websocket", "webrtc"):
+        raise BadInput(f"expected prefer to be websocket or webrtc, not {describe(prefer)}", ref)
+    return Command(verb, to, data, ref, "webrtc" if prefer == "webrtc" else "websocket")
 
 
 def _parse_argument(verb: Verb, value: JSONValue) -> tuple[NodeId, Data]:

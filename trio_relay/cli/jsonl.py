@@ -21,7 +21,7 @@ from ..node.node import Node
 from ..node.values import NodeStatistics
 from ..wire.json import JSONValue
 from .commands import BadInput, Command, parse_command
-from .reports import describe_failure, encode_line
+from .reports import describe_failure, describe_link, encode_line
 from .stdio import LineReader, Out
 
 __all__ = ["serve"]
@@ -103,7 +103,7 @@ async def _execute_and_answer(node: Node, command: Command, out: Out, free: trio
 
 async def _execute(node: Node, command: Command) -> Reply:
     if command.verb == "connect":
-        await node.connect(command.to)
+        await node.connect(command.to, prefer=command.prefer)
         return {"event": "connected"}
     if command.verb == "send":
         await node.send(command.to, command.data)
@@ -114,4 +114,5 @@ async def _execute(node: Node, command: Command) -> Reply:
 
 def _plain(statistics: NodeStatistics) -> JSONValue:
     members = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
+    members["neighbours"] = [describe_link(info) for info in statistics.neighbours]
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in members.items()}

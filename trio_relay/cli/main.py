@@ -14,6 +14,7 @@ import trio
 
 from ..exceptions import DeliveryError, RelayError
 from ..limits import Limits
+from ..transports.webrtc import WebRTCConfig
 from . import demo, keygen, node, send, serve
 from .arguments import LISTEN_NOWHERE, make_parser
 from .bounds import make_limits, raise_descriptor_limit
@@ -21,6 +22,7 @@ from .options import NodeOptions, UsageError
 from .passphrase import load_identity
 from .serve_options import Configuration
 from .tls import Certificate, client_context
+from .webrtc import make_webrtc
 
 __all__ = ["main"]
 
@@ -133,9 +135,17 @@ def _node_options(
         identity=load_identity(options.identity, options.passphrase_file) if options.identity is not None else None,
         tls=certificate.context if certificate is not None else None,
         client_tls=client_context(options.ca) if options.ca is not None else None,
+        webrtc=_webrtc(options),
         legacy=options.legacy,
         limits=limits,
     )
+
+
+def _webrtc(options: argparse.Namespace) -> bool | WebRTCConfig:
+    if options.command != "node":
+        return False
+    stun, turn = options.stun or (), options.turn or ()
+    return make_webrtc(options.webrtc or bool(stun or turn), stun, turn)
 
 
 def _listen(addresses: Sequence[str] | None) -> Sequence[str]:

@@ -53,7 +53,7 @@ async def _report_links(
         links = node.links.values()
         task_status.started()
         for info in links:
-            await out.send(report.event(LinkUp(info.id, info.transport)))
+            await out.send(report.event(LinkUp(info.id, info.transport, info.rtt, info.candidates)))
         async for event in events:
             await out.send(report.event(event))
 

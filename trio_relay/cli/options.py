@@ -11,6 +11,7 @@ from ..identity import Identity
 from ..limits import Limits
 from ..node.node import Node
 from ..node.opening import open_node
+from ..transports.webrtc import WebRTCConfig
 
 __all__ = ["NodeOptions", "UsageError", "open_from"]
 
@@ -29,6 +30,7 @@ class NodeOptions:
     identity: Identity | None = None
     tls: ssl.SSLContext | None = None
     client_tls: ssl.SSLContext | None = None
+    webrtc: bool | WebRTCConfig = False
     legacy: bool = False
     limits: Limits | None = None
 
@@ -38,7 +40,7 @@ async def open_from(options: NodeOptions) -> AsyncIterator[Node]:
     """Opens the node.
 
     Raises:
-        UsageError: an address can't be listened on, or too many are advertised.
+        UsageError: an address can't be listened on, too many are advertised, or WebRTC is not installed.
     """
     opened = False
     try:
@@ -49,6 +51,7 @@ async def open_from(options: NodeOptions) -> AsyncIterator[Node]:
             advertise=options.advertise,
             tls=options.tls,
             client_tls=options.client_tls,
+            webrtc=options.webrtc,
             legacy=options.legacy,
             limits=options.limits,
         ) as node:
@@ -58,7 +61,7 @@ async def open_from(options: NodeOptions) -> AsyncIterator[Node]:
         if opened:
             raise
         raise UsageError(f"can't listen on {' and '.join(options.listen)}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if opened:
             raise
         raise UsageError(str(error)) from error

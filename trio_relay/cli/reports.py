@@ -8,10 +8,10 @@ from typing import Final, Protocol, assert_never
 
 from ..exceptions import DeliveryError
 from ..node.node import Node
-from ..node.values import Event, EventsLost, LinkDown, LinkUp, Message
+from ..node.values import Event, EventsLost, LinkChanged, LinkDown, LinkInfo, LinkUp, Message
 from ..wire.json import MAX_DEPTH, JSONValue, encode
 
-__all__ = ["LINE_DEPTH", "JsonReport", "ReadableReport", "Report", "describe_failure", "encode_line"]
+__all__ = ["LINE_DEPTH", "JsonReport", "ReadableReport", "Report", "describe_failure", "describe_link", "encode_line"]
 
 LINE_DEPTH: Final = MAX_DEPTH + 2
 """Nesting of a line: any JSON value that can be sent fits into a command and into a report."""
@@ -53,8 +53,9 @@ class ReadableReport:
     def event(self, event: Event) -> bytes:
         """One line."""
         match event:
-            case LinkUp():
-                return self._line(f"link up    {event.id.hex()} ({event.transport})")
+            case LinkUp() | LinkChanged():
+                what = "link up   " if isinstance(event, LinkUp) else "link now  "
+                return self._line(f"{what} {event.id.hex()} ({', '.join(_details(event))})")
             case LinkDown():
                 return self._line(f"link down  {event.id.hex()}: {event.reason}")
             case EventsLost():
@@ -76,10 +77,11 @@ class JsonReport:
         return encode_line({"event": "listening", "id": node.id.hex(), "urls": list(node.urls)})
 
     def event(self, event: Event) -> bytes:
-        """``link_up``, ``link_down``, ``events_lost``."""
+        """``link_up``, ``link_changed``, ``link_down``, ``events_lost``."""
         match event:
-            case LinkUp():
-                return encode_line({"event": "link_up", "id": event.id.hex(), "transport": event.transport})
+            case LinkUp() | LinkChanged():
+                name = "link_up" if isinstance(event, LinkUp) else "link_changed"
+                return encode_line({"event": name, "id": event.id.hex(), **_link_members(event)})
             case LinkDown():
                 return encode_line({"event": "link_down", "id": event.id.hex(), "reason": event.reason})
             case EventsLost():
@@ -95,6 +97,31 @@ class JsonReport:
         else:
             line["data"] = message.data
         return encode_line(line)
+
+
+def _details(event: LinkUp | LinkChanged) -> list[str]:
+    """What people are told of a link."""
+    details: list[str] = [event.transport]
+    if event.candidates is not None:
+        details.append(" to ".join(event.candidates))
+    if event.rtt is not None:
+        details.append(f"{event.rtt * 1000:.1f} ms")
+    return details
+
+
+def _link_members(link: LinkUp | LinkChanged | LinkInfo) -> dict[str, JSONValue]:
+    """What programs are told of a link: how it is made, how far it is, and of WebRTC the types of both addresses."""
+    members: dict[str, JSONValue] = {"transport": link.transport}
+    members["rtt_ms"] = None if link.rtt is None else round(link.rtt * 1000, 3)
+    if link.candidates is not None:
+        members["candidates"] = dict(zip(("local", "remote"), link.candidates, strict=True))
+    return members
+
+
+def describe_link(info: LinkInfo) -> dict[str, JSONValue]:
+    """One link in the statistics."""
+    told: dict[str, JSONValue] = {"id": info.id.hex(), "role": info.role, "dialled": info.dialled}
+    return {**told, **_link_members(info), "remote": info.remote, "backlog": info.backlog}
 
 
 def describe_failure(error: Exception) -> dict[str, JSONValue]:

@@ -23,6 +23,7 @@ from .options import UsageError
 from .passphrase import load_identity
 from .tls import Certificate, client_context
 from .toml_config import Values, load_file
+from .webrtc import make_webrtc
 
 __all__ = ["Configuration", "Settings", "overrides"]
 
@@ -39,6 +40,9 @@ _OPTIONS: Final = {
     "advertise": "overlay.advertise",
     "ca": "overlay.ca",
     "legacy": "overlay.legacy",
+    "webrtc": "overlay.webrtc",
+    "stun": "overlay.stun",
+    "turn": "overlay.turn",
     "channel": "relay.channels",
     "key_file": "relay.keys.file",
     "key_env": "relay.keys.env",
@@ -89,6 +93,8 @@ def overrides(arguments: argparse.Namespace) -> Values:
                     f"expected --no-overlay alone, not beside --{name.partition('.')[2].replace('_', '-')}"
                 )
         values["overlay.enabled"] = False
+    if not values.keys().isdisjoint({"overlay.stun", "overlay.turn"}):
+        values["overlay.webrtc"] = True
     if arguments.verbose:
         values["log.level"] = "debug"
     for name, value in arguments.limit or ():
@@ -179,6 +185,11 @@ class Configuration:
             or None,
             client_tls=self._client_tls(ca) if ca is not None else None,
             legacy=values.get("overlay.legacy", False),
+            webrtc=make_webrtc(
+                values.get("overlay.webrtc", False),
+                _as_list(values.get("overlay.stun", [])),
+                _as_list(values.get("overlay.turn", [])),
+            ),
         )
 
     def _identity(self, file: str, passphrase_file: str | None) -> Identity:

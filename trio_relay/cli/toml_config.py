@@ -132,6 +132,7 @@ SCHEMA: Final[dict[str, _Kind]] = {
     **_in("server", {"listen": _TEXT_OR_LIST, "tls_cert": _PATH, "tls_key": _PATH}),
     **_in("overlay", {"enabled": _FLAG, "bootstrap": _TEXT_OR_LIST, "identity": _PATH, "passphrase_file": _PATH}),
     **_in("overlay", {"advertise": _TEXT_OR_LIST, "ca": _PATH, "legacy": _FLAG}),
+    **_in("overlay", {"webrtc": _FLAG, "stun": _TEXT_OR_LIST, "turn": _TEXT_OR_LIST}),
     **{f"limits.{item.name}": _WHOLE if item.type == "int" else _NUMBER for item in fields(Limits)},
     **_in("relay", _RELAY),
     **_in("relay", _secret("admin_key")),

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
-from ..overlay.actions import Found, LinkRefused
+from ..overlay.actions import Found, LinkRefused, NotConnected, Preference
 from ..transports.admission import TransportStatistics
 from ..wire.content import decode_content_untrusted
 from ..wire.hello import Refusal
@@ -138,41 +138,53 @@ class Application:
 
     # Links
 
-    async def connect(self, to: NodeId) -> None:
+    async def connect(self, to: NodeId, prefer: Preference) -> None:
         """Makes a direct link, or raises why there is none."""
         runtime = self._runtime
         self._desk.check_open()
+        if runtime.legacy is not None and runtime.legacy.is_linked(to):
+            return
         with self._desk.wish(to) as waiter:
-            originals = self._originals_for(to)
-            if originals is not None:
-                if originals.is_linked(to):
-                    return
-                originals.connect(to)
-            started, actions = self._router.connect(to, trio.current_time())
-            runtime.act(actions)
-            if not started:
-                raise NegotiationFailed("too many direct links are being made at once")
-            if self._router.table.get(to) is not None:
-                return
             known = False
             try:
                 with trio.move_on_after(runtime.limits.connect_timeout):
-                    self._check_refusal(to, await waiter.get())
+                    await self._ask_for_link(to, prefer)
+                    self._check_connected(to, await waiter.get())
                     return
             finally:
                 if self._desk.wishes(to) == 1:
-                    known = self._router.cancel_connect(to)
+                    if runtime.legacy is not None:
+                        runtime.legacy.cancel_connect(to)
+                    known, actions = self._router.cancel_connect(to)
+                    runtime.act(actions)
                 # The router's own deadline for it may have come a moment earlier.
                 known = known or self._router.record_of(to) is not None
         if known:
-            raise NegotiationFailed(f"{short(to)} is known, but neither side could dial the other")
+            raise NegotiationFailed(f"{short(to)} is known, but no link with it came about in time")
         raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")
 
-    @staticmethod
-    def _check_refusal(to: NodeId, result: object) -> None:
+    async def _ask_for_link(self, to: NodeId, prefer: Preference) -> None:
+        """Asks the gateway, the router, or both, while it is not known whose the id is; the wish is granted or not."""
+        original = await self.is_original(to)
+        originals = self._originals_for(to)
+        if originals is not None:
+            originals.connect(to, prefer)
+            if original:
+                return
+        started, actions = self._router.connect(to, trio.current_time(), prefer)
+        self._runtime.act(actions)
+        if not started:
+            raise NegotiationFailed("too many direct links are being made at once")
+
+    def _check_connected(self, to: NodeId, result: object) -> None:
         if isinstance(result, LinkRefused):
             reason = Refusal(result.reason, {}).name
             raise NegotiationFailed(f"{short(to)} could not be dialled and does not dial us: {reason}")
+        if isinstance(result, NotConnected):
+            if result.known:
+                hint = "; this node was opened without webrtc" if self._runtime.webrtc is None else ""
+                raise NegotiationFailed(f"no direct link with {short(to)}: {result.reason}{hint}")
+            raise PeerUnreachable(f"{short(to)} was not found: {result.reason}", "not_delivered")
 
     def disconnect(self, to: NodeId) -> None:
         """Closes a direct link, and remembers."""
@@ -229,4 +241,5 @@ class Application:
             links=runtime.link_count,
             relaying=self._router.relaying,
             backlog=sum(link.backlog.size for link in runtime.links),
+            neighbours=tuple(self.link_infos()),
         )

@@ -19,7 +19,6 @@ from ..transports.routes import Request
 from ..transports.transport import Transport
 from ..wire.addresses import is_dialable, scope, split_host_port
 from ..wire.hello import Reason
-from ..wire.ids import NodeId
 from ..wire.urls import authority
 from .proving import Introduced, LegacyPeer, prove_as_acceptor, prove_as_dialler
 from .runtime import Runtime
@@ -70,7 +69,9 @@ class Dialler:
         if connection.offered_subprotocol:
             introduced = await self._introduce_incoming(connection, began)
             if introduced is not None:
-                running = runtime.run_link(connection, introduced.peer, introduced.messages, dialled=False)
+                running = runtime.run_link(
+                    connection, introduced.peer, introduced.messages, dialled=False, rtt=introduced.rtt
+                )
                 del introduced  # an idle link does not hold it
                 await running
         elif runtime.legacy is not None:
@@ -95,11 +96,6 @@ class Dialler:
         runtime.act(runtime.router.reached(peer.id, peer.authority, trio.current_time()))
         return None
 
-    def _admit(self, node_id: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
-        if self._runtime.desk.closed:
-            return Reason.SHUTDOWN, b""
-        return self._runtime.router.admit(node_id, probe, claims_relay, trio.current_time())
-
     def _failed(self, what: str, where: str, error: BaseException) -> None:
         self._runtime.counts["handshakes_failed"] += 1
         text = "timed out" if isinstance(error, trio.TooSlowError) else str(error)
@@ -120,7 +116,9 @@ class Dialler:
             self._failed("attached", connection.remote, error)
             text = "timed out" if isinstance(error, trio.TooSlowError) else str(error)
             raise HandshakeError(f"could not link over the attached connection: {text}") from error
-        run = partial(runtime.run_link, connection, introduced.peer, introduced.messages, dialled=dialled)
+        run = partial(
+            runtime.run_link, connection, introduced.peer, introduced.messages, dialled=dialled, rtt=introduced.rtt
+        )
         await runtime.services.start(run)
         runtime.desk.check_open()
 
@@ -133,7 +131,7 @@ class Dialler:
                 runtime.identity,
                 record=router.record.raw,
                 authorities=router.authorities,
-                admit=self._admit,
+                admit=runtime.admit,
             )
         introduced = await prove_as_dialler(
             connection, runtime.identity, record=lambda: router.record.raw, authority=connection.remote
@@ -165,7 +163,7 @@ class Dialler:
                 await connection.aclose()
                 return
             else:
-                await runtime.run_link(connection, introduced.peer, introduced.messages, dialled=True, url=url)
+                await self._run(connection, introduced, url)
                 return
         now = trio.current_time()
         if dial.probe:
@@ -225,7 +223,9 @@ class Dialler:
     async def _run(self, connection: Connection, introduced: Introduced | LegacyPeer, url: str) -> None:
         runtime = self._runtime
         if isinstance(introduced, Introduced):
-            await runtime.run_link(connection, introduced.peer, introduced.messages, dialled=True, url=url)
+            await runtime.run_link(
+                connection, introduced.peer, introduced.messages, dialled=True, url=url, rtt=introduced.rtt
+            )
         elif runtime.legacy is not None:
             await runtime.legacy.run(connection, introduced.first, introduced.messages, dialled=True)
         else:

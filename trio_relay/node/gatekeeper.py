@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import trio
 
-from ..exceptions import HandshakeError, NegotiationFailed, RemoteProtocolError
-from ..overlay.actions import DeliverLegacy, Found, Tunnel
+from ..exceptions import NegotiationFailed
+from ..overlay.actions import DeliverLegacy, Found, Preference, Tunnel
 from ..transports.connection import Connection
 from ..transports.transport import Transport
 from ..wire.content import Data, encode_content
-from ..wire.envelope import parse_id_frame_untrusted
 from ..wire.frame import Kind, build_frame, parse_frames_untrusted
-from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from ..wire.json import encode
 from ..wire.record import PeerRecord, build_record, join_records
 from .carrying import carry
-from .dialler import EXPECTED, is_allowed
 from .legacy.actions import (
+    AnsweredLegacy,
+    CandidateLegacy,
     CloseLegacy,
     ConnectFailed,
     DialLegacy,
+    EndLegacyNegotiation,
     GatewayAction,
     Introduce,
     LegacyLinked,
     LegacyUnlinked,
     Lookup,
+    NegotiateLegacy,
     Publish,
     Received,
     SendCarried,
@@ -42,14 +41,14 @@ from .legacy.actions import (
     TunnelFrame,
 )
 from .legacy.gateway import Gateway
+from .legacy_links import LegacyRunner
+from .legacy_negotiator import LegacyNegotiator
 from .link import Link
 from .overlay_view import RouterView
 from .runtime import Runtime
 from .values import LinkDown, LinkUp, Receipt
 
 __all__ = ["Gatekeeper"]
-
-logger = logging.getLogger("trio_relay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,6 @@ class Gatekeeper:
 
     def __init__(self, runtime: Runtime, transport: Transport) -> None:
         self._runtime: Final = runtime
-        self._transport: Final = transport
         self._overlay: Final = RouterView(runtime)
         self._gateway: Final = Gateway(
             runtime.identity.id,
@@ -78,10 +76,19 @@ class Gatekeeper:
             overlay=self._overlay,
             url=lambda: next(iter(runtime.router.record.urls), None),
             admission=runtime.admission,
+            reachable=lambda: runtime.router.relaying,
+            webrtc=lambda: 0 if runtime.webrtc is None else runtime.webrtc.config.negotiations,
+        )
+        self._links: Final = LegacyRunner(runtime, transport, self._gateway, self._act)
+        self._negotiator: Final = LegacyNegotiator(
+            runtime,
+            described=self._described,
+            failed=self._negotiation_failed,
+            run_link=self._links.run_channel,
         )
         self._timer = trio.CancelScope()
 
-    # Connections
+    # What the runtime asks
 
     async def run(
         self,
@@ -91,90 +98,9 @@ class Gatekeeper:
         *,
         dialled: bool,
         since: float | None = None,
-        expected: NodeId | None = None,
     ) -> None:
-        """The life of a connection with an original: its id, ours, then envelopes."""
-        since = trio.current_time() if since is None else since
-        try:
-            with trio.fail_at(since + self._runtime.limits.handshake_timeout):
-                peer, messages = await self._meet(connection, first, messages, expected)
-        except EXPECTED as error:
-            self._runtime.counts["handshakes_failed"] += 1
-            logger.debug("link with original %s failed: %s", connection.remote, error or "timed out")
-            await connection.aclose()
-            return
-        self._transport.proven(connection)
-        await self._run_link(connection, peer, messages, dialled)
-
-    async def _meet(
-        self,
-        connection: Connection,
-        first: str | None,
-        messages: Sequence[bytes | str],
-        expected: NodeId | None,
-    ) -> tuple[NodeId, Sequence[bytes | str]]:
-        """Reads the other id before ours is sent: an original that never heard us takes no harm from a refusal."""
-        frame: bytes | str | None = first
-        if frame is None:
-            received = await connection.receive()
-            if not received:
-                raise HandshakeError("it closed the connection before its id")
-            frame, messages = received[0], received[1:]
-        peer = parse_id_frame_untrusted(frame)
-        reason = self._gateway.refusal(peer)
-        if expected is not None and peer != expected:
-            reason = Reason.BAD_PROOF
-        if reason is not None:
-            self._gateway.counts[f"legacy_refused_{reason.name.lower()}"] += 1
-            raise HandshakeError(f"{short(peer)} is refused: {reason.name.lower()}")
-        await connection.send([self._gateway.id_frame()], text=True)
-        return peer, messages
-
-    async def _run_link(
-        self, connection: Connection, peer: NodeId, messages: Sequence[bytes | str], dialled: bool
-    ) -> None:
-        runtime = self._runtime
-        link = runtime.link(connection, peer, dialled=dialled, legacy=True)
-        reason = "connection lost"
-        try:
-            self._act(self._gateway.link_up(link, peer, trio.current_time(), dialled=dialled, scope=link.scope))
-            while True:
-                for message in messages:
-                    self._act(self._gateway.receive(link, message, trio.current_time()))
-                messages = await connection.receive()
-                if connection.control_pending:
-                    link.answer_control()
-                if not messages:
-                    reason = "closed by the other side"
-                    break
-        except RemoteProtocolError as error:
-            reason = str(error)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self._act(self._gateway.link_down(link, reason, trio.current_time()))
-            runtime.links.discard(link)
-            if not link.closing:
-                link.close_soon(Reason.UNWANTED)
-        await link.wait_closed()
-
-    async def _dial(self, dial: DialLegacy) -> None:
-        runtime = self._runtime
-        try:
-            with trio.fail_after(runtime.limits.handshake_timeout):
-                connection = await self._transport.dial(
-                    dial.url,
-                    subprotocol=False,
-                    allow_address=partial(is_allowed, dial.scope),
-                    max_message=runtime.limits.legacy_message,
-                )
-        except EXPECTED as error:
-            runtime.counts["handshakes_failed"] += 1
-            runtime.desk.grant(dial.peer, NegotiationFailed(f"can't dial {dial.url}: {error or 'timed out'}"))
-            return
-        await self.run(connection, None, (), dialled=True, expected=dial.peer)
-
-    # What the runtime asks
+        """The life of a WebSocket with an original: its id, ours, then envelopes."""
+        await self._links.run(connection, first, messages, dialled=dialled, since=since)
 
     def claims(self, to: NodeId) -> bool:
         """Whether messages for that id go by the gateway: for every id that is not known to have a key."""
@@ -217,9 +143,13 @@ class Gatekeeper:
         else:
             self._act(self._gateway.send(to, data, trio.current_time()))
 
-    def connect(self, to: NodeId) -> None:
+    def connect(self, to: NodeId, prefer: Preference = "websocket") -> None:
         """A direct link with an original: `LinkUp` follows, or the wish fails."""
-        self._act(self._gateway.connect(to, trio.current_time()))
+        self._act(self._gateway.connect(to, trio.current_time(), prefer))
+
+    def cancel_connect(self, to: NodeId) -> None:
+        """The application waits for it no more."""
+        self._act(self._gateway.handshakes.unwish(to))
 
     def disconnect(self, to: NodeId) -> None:
         """Closes the link with an original, if there is one."""
@@ -256,7 +186,7 @@ class Gatekeeper:
     @property
     def sizes(self) -> dict[str, int]:
         """How full the gateway's tables are."""
-        return dict(self._gateway.sizes())
+        return {**self._gateway.sizes(), "legacy_attempts": len(self._negotiator)}
 
     # What the gateway wants
 
@@ -307,13 +237,15 @@ class Gatekeeper:
         desk = self._runtime.desk
         match action:
             case DialLegacy():
-                self._runtime.services.start_soon(self._dial, action)
+                self._runtime.services.start_soon(self._links.dial, action)
             case ConnectFailed():
                 desk.grant(action.peer, NegotiationFailed(f"no link with {short(action.peer)}: {action.reason}"))
+            case NegotiateLegacy() | AnsweredLegacy() | CandidateLegacy() | EndLegacyNegotiation():
+                self._negotiator.act(action)
             case CloseLegacy(link=Link() as link):
                 link.close_soon(action.reason)
             case LegacyLinked(link=Link() as link):
-                desk.events.publish(LinkUp(action.id, link.connection.transport))
+                desk.events.publish(LinkUp(action.id, link.connection.transport, None, link.candidates))
                 desk.grant(action.id, link)
                 desk.change()
             case LegacyUnlinked():
@@ -322,6 +254,12 @@ class Gatekeeper:
                 desk.change()
             case _:
                 raise AssertionError(f"unexpected action {action!r}")
+
+    def _described(self, number: int, sdp: str) -> None:
+        self._act(self._gateway.handshakes.described(number, sdp, trio.current_time()))
+
+    def _negotiation_failed(self, number: int, reason: str) -> None:
+        self._act(self._gateway.handshakes.negotiation_failed(number, reason, trio.current_time()))
 
     def _gateway_record(self, legacy_id: NodeId) -> PeerRecord:
         runtime = self._runtime

@@ -17,12 +17,13 @@ import trio
 
 from ..limits import Limits
 from ..transports.connection import Buffer, Connection
+from ..transports.data_channel import DataChannelConnection, TextChannelConnection
 from ..wire.addresses import network_group, scope, split_host_port
 from ..wire.frame import MAX_MESSAGE
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from .backlog import Backlog, Batch
-from .values import LinkInfo
+from .values import CandidateTypes, LinkInfo
 
 __all__ = ["Link"]
 
@@ -243,7 +244,15 @@ class Link:
             self.since,
             rtt,
             self.backlog.size,
+            self.candidates,
         )
+
+    @property
+    def candidates(self) -> CandidateTypes | None:
+        """Of a WebRTC connection: where the addresses in use come from, ours and the other side's."""
+        connection = self.connection
+        pair = connection.pair if isinstance(connection, DataChannelConnection | TextChannelConnection) else None
+        return None if pair is None else (pair.local, pair.remote)
 
     # Closing
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import trio
 
 from ..exceptions import HandshakeError, LocalProtocolError, NoAcknowledgement, PayloadTooLarge
+from ..overlay.actions import Preference
 from ..transports.attached import AttachedConnection
 from ..wire.content import Data, encode_content
 from ..wire.ids import NodeId, as_node_id, short
@@ -166,20 +167,28 @@ class Node:
         while self._runtime.link_count < count:
             await self._runtime.desk.wait_change()
 
-    async def connect(self, to: NodeId) -> None:
+    async def connect(self, to: NodeId, *, prefer: Preference = "websocket") -> None:
         """Makes a direct link with a peer and returns when it is up; a link that is up already will do.
+
+        Args:
+            to: any peer of the overlay.
+            prefer: ``"websocket"``: a WebSocket if either side has an address that the other can dial, and WebRTC when
+                none has, or 3 seconds later. ``"webrtc"``: the reverse; a WebSocket that is up already is replaced.
+                A node that was opened without `webrtc` makes WebSockets only.
 
         Raises:
             PeerUnreachable: the peer was not found within `Limits.connect_timeout`.
-            NegotiationFailed: it was found, but neither side could dial the other, or it refused.
-            ValueError: `to` is this node.
+            NegotiationFailed: it was found, but there is no direct way, or it refused; the message says why.
+            ValueError: `to` is this node, or `prefer` is neither.
         """
         as_node_id(to)
+        if prefer not in get_args(Preference):
+            raise ValueError(f"expected prefer to be 'websocket' or 'webrtc', not {prefer!r}")
         self._runtime.desk.check_open()
         if to == self.id:
             raise ValueError("expected another peer's id, not this node's")
         await trio.lowlevel.checkpoint()
-        await self._application.connect(to)
+        await self._application.connect(to, prefer)
 
     async def disconnect(self, to: NodeId) -> None:
         """Closes the direct link with a peer, if there is one, and refuses new ones for 60 seconds."""

@@ -17,8 +17,10 @@ import trio
 
 from ..identity import Identity
 from ..limits import Limits
+from ..transports import webrtc_implementation
 from ..transports.routes import Route
 from ..transports.transport import Transport, WebSocketTransport
+from ..transports.webrtc import Factory, WebRTCConfig
 from ..wire.addresses import join_host_port, split_host_port
 from ..wire.frame import MAX_MESSAGE, MAX_PAYLOAD
 from ..wire.hello import Reason
@@ -29,6 +31,8 @@ from .admit import Admit, Guests, make_admission
 from .application import Application
 from .dialler import Dialler
 from .gatekeeper import Gatekeeper
+from .negotiation import WebRTC
+from .negotiator import Negotiator
 from .node import Node
 from .pages import Mount, Mounting, NodePages, routes
 from .runtime import Runtime
@@ -53,6 +57,7 @@ async def open_node(
     advertise: Sequence[str] | None = None,
     tls: ssl.SSLContext | None = None,
     client_tls: ssl.SSLContext | None = None,
+    webrtc: bool | WebRTCConfig = False,
     legacy: bool = False,
     admit: Admit | Guests | None = None,
     limits: Limits | None = None,
@@ -71,6 +76,8 @@ async def open_node(
             Behind a proxy or a NAT, say here what reaches this node.
         tls: for listening with ``wss``.
         client_tls: for dialling ``wss``; default: the system's authorities.
+        webrtc: make and take WebRTC links, with peers that have no address to dial: see `Node.connect`. Needs the extra
+            ``trio-relay[webrtc]``. A `WebRTCConfig` names STUN and TURN servers.
         legacy: admit original peer-relay nodes, and speak for them. They prove nothing: see `Message.proven`.
         admit: who may link with this node and send to it: ids, a function of an id, or an `Admit`; default: everybody.
         limits: every bound; default: `Limits()`.
@@ -84,6 +91,7 @@ async def open_node(
     Raises:
         ValueError: an address or URL is not one, or more than four are advertised.
         OSError: an address can't be listened on.
+        ImportError: what WebRTC needs is not installed, or can't be imported; the message says what to do.
     """
     addresses = [listen] if isinstance(listen, str) else list(listen or ())
     limits = limits or Limits()
@@ -92,9 +100,15 @@ async def open_node(
     sealing = make_sealing(post_quantum=post_quantum) if sealed else None
     counts = Counter[str]()
     admission = make_admission(admit, counts)
-    async with open_services() as services:
+    config = WebRTCConfig() if webrtc is True else webrtc or None
+    async with _open_factory(config, limits, counts) as factory, open_services() as services:
         transport = _transport(network, addresses, limits, tls, client_tls, services)
-        runtime = Runtime(identity or Identity.generate(), limits, services, counts, legacy, admission, sealing)
+        me = identity or Identity.generate()
+        negotiations = 0 if config is None else config.negotiations
+        runtime = Runtime(me, limits, services, counts, legacy, admission, sealing, negotiations)
+        if config is not None and factory is not None:
+            runtime.webrtc = WebRTC(factory, config)
+            runtime.negotiate = Negotiator(runtime, runtime.webrtc).act
         services.start_soon(runtime.route)
         if legacy:
             runtime.legacy = keeper = Gatekeeper(runtime, transport)
@@ -105,6 +119,18 @@ async def open_node(
         finally:
             with trio.CancelScope(shield=True):
                 await _shut_down(runtime, listeners)
+
+
+@asynccontextmanager
+async def _open_factory(
+    config: WebRTCConfig | None, limits: Limits, counts: Counter[str]
+) -> AsyncIterator[Factory | None]:
+    """What makes WebRTC connections, None without a configuration; what it made is closed before the block ends."""
+    if config is None or config.factory is not None:
+        yield None if config is None else config.factory
+        return
+    async with webrtc_implementation.load()(close_timeout=limits.close_timeout, counters=counts) as factory:
+        yield factory
 
 
 def _check_urls(bootstrap: Sequence[str], advertise: Sequence[str], memory: bool) -> None:

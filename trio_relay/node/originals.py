@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..overlay.actions import DeliverLegacy, Found, Tunnel
+from ..overlay.actions import DeliverLegacy, Found, Preference, Tunnel
 from ..transports.connection import Connection
 from ..wire.content import Data
 from ..wire.ids import NodeId
@@ -78,8 +78,12 @@ class Originals(Protocol):
         """A frame of ours has no way in the overlay."""
         ...
 
-    def connect(self, to: NodeId) -> None:
+    def connect(self, to: NodeId, prefer: Preference = "websocket") -> None:
         """The application wants a link with an original; `Desk.grant` follows."""
+        ...
+
+    def cancel_connect(self, to: NodeId) -> None:
+        """Nobody in the application waits for that link any more."""
         ...
 
     def disconnect(self, to: NodeId) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
@@ -110,6 +111,10 @@ class NodePages:
             sizes.add_metric([name], value)
         yield sizes
         yield GaugeMetricFamily("trio_relay_links", "live links", value=statistics.links)
+        transports = GaugeMetricFamily("trio_relay_links_by_transport", "the same by transport", labels=["transport"])
+        for transport, number in sorted(Counter(info.transport for info in statistics.neighbours).items()):
+            transports.add_metric([transport], number)
+        yield transports
         yield GaugeMetricFamily("trio_relay_relaying", "whether this node relays", value=statistics.relaying)
         yield GaugeMetricFamily("trio_relay_backlog_bytes", "bytes waiting for links", value=statistics.backlog)
 

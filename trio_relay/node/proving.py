@@ -22,9 +22,15 @@ Messages = Sequence[bytes | str]
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """A proven peer, and what it sent right after."""
+    """A proven peer.
+
+    Attributes:
+        rtt: seconds from a message of ours to its answer; the other side's signature is in it.
+        messages: what it sent right after.
+    """
 
     peer: Proven
+    rtt: float
     messages: Messages = field(default=())
 
 
@@ -55,13 +61,15 @@ async def prove_as_acceptor(
     """
     acceptor = Acceptor(identity.public_key, identity.sign, verify, os.urandom(32), record, authorities, admit)
     await connection.send([acceptor.greet()])
+    sent = trio.current_time()
     reply, rest = await _receive(connection)
+    rtt = trio.current_time() - sent
     if isinstance(reply, str):
         raise HandshakeError(f"{connection.remote} asked for our protocol and then sent text")
     async with _telling(connection):
         proof, peer = acceptor.receive(bytes(reply))
     await connection.send([proof])
-    return Introduced(peer, rest)
+    return Introduced(peer, rtt, rest)
 
 
 async def prove_as_dialler(
@@ -98,12 +106,14 @@ async def prove_as_dialler(
     async with _telling(connection):
         reply = dialler.receive_hello(bytes(hello))
     await connection.send([reply])
+    sent = trio.current_time()
     proof, rest = (rest[0], rest[1:]) if rest else await _receive(connection)
+    rtt = trio.current_time() - sent
     if isinstance(proof, str):
         raise HandshakeError(f"{connection.remote} sent text during the handshake")
     async with _telling(connection):
         peer = dialler.receive_proof(bytes(proof))
-    return Introduced(peer, rest)
+    return Introduced(peer, rtt, rest)
 
 
 @asynccontextmanager

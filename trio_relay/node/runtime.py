@@ -28,14 +28,20 @@ from ..limits import Limits
 from ..overlay.actions import (
     Acknowledged,
     Action,
+    Answered,
     CloseLink,
+    Connected,
     Deliver,
     DeliverLegacy,
     Dial,
+    EndNegotiation,
     Failed,
     Found,
     Linked,
     LinkRefused,
+    Negotiate,
+    NotConnected,
+    Relinked,
     SessionReady,
     Transmit,
     Tunnel,
@@ -45,14 +51,16 @@ from ..overlay.admission import EVERYBODY, Admission
 from ..overlay.handshake import Proven
 from ..overlay.router import Router
 from ..overlay.session.sessions import Sealing
-from ..transports.connection import Connection
+from ..transports.connection import Connection, TransportName
 from ..wire.hello import Reason
 from ..wire.ids import NodeId, short
 from .desk import Desk, Waiter
 from .link import Link
+from .negotiation import WebRTC
 from .originals import Originals
 from .services import Services
-from .values import LinkDown, LinkUp, Message, Receipt
+from .tokens import Tokens
+from .values import CandidateTypes, LinkChanged, LinkDown, LinkUp, Message, Receipt
 
 __all__ = ["Runtime"]
 
@@ -78,6 +86,8 @@ class Runtime:
         desk: what the application waits for.
         admission: who may link with us, and send to our application.
         dial: carries out a `Dial`; does not wait. Set by the dialler.
+        negotiate: carries out what the router wants of WebRTC; does not wait. Set by the negotiator.
+        webrtc: what makes WebRTC connections, None when there are none.
         legacy: the gateway to original nodes, None when they are not admitted.
         lonely: set, and replaced, when the last relay is gone.
     """
@@ -91,6 +101,7 @@ class Runtime:
         legacy: bool,
         admission: Admission = EVERYBODY,
         sealing: Sealing | None = None,
+        negotiations: int = 0,
     ) -> None:
         self.identity: Final = identity
         self.limits: Final = limits
@@ -104,16 +115,19 @@ class Runtime:
             sign=identity.sign,
             verify=verify,
             rng=random.Random(os.urandom(16)),
-            token=_Tokens().take,
+            token=Tokens().take,
             now=trio.current_time(),
             wall_offset=time.time() - trio.current_time(),
             limits=limits,
             legacy=legacy,
             admission=admission,
             sealing=sealing,
+            webrtc=negotiations,
         )
         self.links: Final = set[Link]()
         self.dial: Callable[[Dial], None] = lambda _: None
+        self.negotiate: Callable[[Negotiate | Answered | EndNegotiation], None] = lambda _: None
+        self.webrtc: WebRTC | None = None
         self.legacy: Originals | None = None
         self.lonely = trio.Event()
         self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
@@ -209,7 +223,7 @@ class Runtime:
                 link.close_soon(action.reason)
             case Linked(link=Link() as link):
                 logger.debug("%s linked with %s", short(self.identity.id), short(action.id))
-                self.desk.events.publish(LinkUp(action.id, link.connection.transport))
+                self.desk.events.publish(LinkUp(action.id, *self._details(link)))
                 self.desk.grant(action.id, link)
                 self.desk.change()
                 if self.legacy is not None:
@@ -221,8 +235,14 @@ class Runtime:
                     self.lonely.set()
                     self.lonely = trio.Event()
                 self.desk.change()
-            case LinkRefused():
+            case Relinked(link=Link() as link):
+                self.desk.events.publish(LinkChanged(action.id, *self._details(link)))
+            case NotConnected() if self.legacy is not None and self.legacy.claims(action.id):
+                pass  # the gateway knows more of an id without a key
+            case Connected() | LinkRefused() | NotConnected():
                 self.desk.grant(action.id, action)
+            case Negotiate() | Answered() | EndNegotiation():
+                self.negotiate(action)
             case SessionReady():
                 self.desk.change()
             case Found(query=Waiter() as waiter):
@@ -239,6 +259,12 @@ class Runtime:
                 raise AssertionError(f"unexpected action {action!r}")
 
     # Links
+
+    def admit(self, peer: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
+        """Whether a proven dialler may link with us: None, or the reason and, when full, relays to try instead."""
+        if self.desk.closed:
+            return Reason.SHUTDOWN, b""
+        return self.router.admit(peer, probe, claims_relay, trio.current_time())
 
     def link(self, connection: Connection, peer: NodeId, *, dialled: bool, legacy: bool = False) -> Link:
         """A new link over a connection whose other end is known."""
@@ -262,6 +288,8 @@ class Runtime:
         *,
         dialled: bool,
         url: str = "",
+        rtt: float | None = None,
+        negotiation: bytes = b"",
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """The life of a proven link; returns when it is closed. The caller's task is its reader."""
@@ -272,10 +300,10 @@ class Runtime:
             return
         link = self.link(connection, peer.id, dialled=dialled)
         try:
-            self._link_up(link, peer, url)
+            self._link_up(link, peer, url, rtt, negotiation)
             task_status.started()
             reading = self._read_to_end(link, first)
-            del peer, first  # an idle link does not hold them
+            del peer, first, negotiation  # an idle link does not hold them
             reason, alive = await reading
         except BaseException:
             self._link_down(link, "connection lost", alive=False)
@@ -284,7 +312,7 @@ class Runtime:
         self._link_down(link, reason, alive=alive)
         await link.close(Reason.UNWANTED)
 
-    def _link_up(self, link: Link, peer: Proven, url: str) -> None:
+    def _link_up(self, link: Link, peer: Proven, url: str, rtt: float | None, negotiation: bytes) -> None:
         actions = self.router.link_up(
             link,
             peer.id,
@@ -295,6 +323,8 @@ class Runtime:
             record=peer.record,
             group=link.group,
             scope=link.scope,
+            rtt=rtt,
+            negotiation=negotiation,
         )
         self.act(actions)
 
@@ -337,22 +367,12 @@ class Runtime:
             await handled.wait()
         return reason, alive
 
+    def _details(self, link: Link) -> tuple[TransportName, float | None, CandidateTypes | None]:
+        """What an event tells about a link that is in use."""
+        neighbour = self.router.table.get(link.peer)
+        return link.connection.transport, None if neighbour is None else neighbour.rtt, link.candidates
+
     @property
     def link_count(self) -> int:
         """Links that are up, those with original nodes included."""
         return len(self.router.table) + sum(link.legacy and not link.closing for link in self.links)
-
-
-class _Tokens:
-    """8-byte message ids from the system's randomness, drawn in bulk: one call each would cost more than routing."""
-
-    def __init__(self) -> None:
-        self._pool = b""
-        self._position = 0
-
-    def take(self) -> bytes:
-        """8 bytes."""
-        if self._position == len(self._pool):
-            self._pool, self._position = os.urandom(4096), 0
-        self._position += 8
-        return self._pool[self._position - 8 : self._position]

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
 
 from ..transports.connection import TransportName
+from ..transports.webrtc import CandidateType
 from ..wire.content import Data
 from ..wire.ids import NodeId
 
-__all__ = ["Event", "EventsLost", "LinkDown", "LinkInfo", "LinkUp", "Message", "NodeStatistics", "Receipt"]
+__all__ = [
+    "CandidateTypes",
+    "Event",
+    "EventsLost",
+    "LinkChanged",
+    "LinkDown",
+    "LinkInfo",
+    "LinkUp",
+    "Message",
+    "NodeStatistics",
+    "Receipt",
+]
+
+CandidateTypes: TypeAlias = tuple[CandidateType, CandidateType]
+"""Of a WebRTC link: where our address comes from, and the other side's."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -54,8 +69,9 @@ class LinkInfo:
         dialled: whether this side dialled.
         remote: ``host:port`` of the other end.
         since: when it came up, Trio's clock.
-        rtt: newest round trip time in seconds, None before the first.
+        rtt: newest round trip time in seconds; None for a link with an original, which answers no pings.
         backlog: bytes that wait for the link.
+        candidates: of a WebRTC link, else None.
     """
 
     id: NodeId
@@ -66,6 +82,7 @@ class LinkInfo:
     since: float
     rtt: float | None
     backlog: int
+    candidates: CandidateTypes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +91,28 @@ class LinkUp:
 
     Attributes:
         id: of the neighbour.
-        transport: as in `LinkInfo`.
+        transport, rtt, candidates: as in `LinkInfo`.
     """
 
     id: NodeId
     transport: TransportName
+    rtt: float | None = field(default=None, compare=False)
+    candidates: CandidateTypes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """Of two links with one neighbour, another one is in use now; for example a WebRTC link beside a WebSocket.
+
+    Attributes:
+        id: of the neighbour.
+        transport, rtt, candidates: as in `LinkInfo`, of the link that is in use now.
+    """
+
+    id: NodeId
+    transport: TransportName
+    rtt: float | None = field(default=None, compare=False)
+    candidates: CandidateTypes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +139,7 @@ class EventsLost:
     count: int
 
 
-Event: TypeAlias = LinkUp | LinkDown | EventsLost
+Event: TypeAlias = LinkUp | LinkChanged | LinkDown | EventsLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +152,7 @@ class NodeStatistics:
         links: live links, originals included.
         relaying: whether this node relays for others.
         backlog: bytes waiting for links, in all.
+        neighbours: each of these links.
     """
 
     counts: Mapping[str, int]
@@ -125,3 +160,4 @@ class NodeStatistics:
     links: int
     relaying: bool
     backlog: int
+    neighbours: tuple[LinkInfo, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ..wire.content import Data
 from ..wire.hello import Reason
@@ -13,15 +13,22 @@ from ..wire.record import PeerRecord
 __all__ = [
     "Acknowledged",
     "Action",
+    "Answered",
     "CloseLink",
+    "Connected",
     "Deliver",
     "DeliverLegacy",
     "Dial",
+    "EndNegotiation",
     "Failed",
     "Found",
     "LinkHandle",
     "LinkRefused",
     "Linked",
+    "Negotiate",
+    "NotConnected",
+    "Preference",
+    "Relinked",
     "SessionReady",
     "Transmit",
     "Tunnel",
@@ -30,6 +37,9 @@ __all__ = [
 
 LinkHandle: TypeAlias = object
 """Names one live link; whoever calls the router chooses what it is. Compared by identity."""
+
+Preference: TypeAlias = Literal["websocket", "webrtc"]
+"""Which kind of direct link is tried first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +134,14 @@ class Unlinked:
 
 
 @dataclass(frozen=True, slots=True)
+class Relinked:
+    """Frames for that neighbour leave over another one of its links from now on."""
+
+    id: NodeId
+    link: LinkHandle
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """A confirmed message is in its receiver's mailbox; `hops` counts links, `rtt` is seconds."""
 
@@ -164,10 +182,65 @@ class SessionReady:
 
 @dataclass(frozen=True, slots=True)
 class LinkRefused:
-    """The other side answered that it will not dial us."""
+    """The other side answered that it will not dial us, and there is no other way (`Router.connect`)."""
 
     id: NodeId
     reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The link that the application asked for (`Router.connect`) is up; after `Linked` or `Relinked`, if it is new."""
+
+    id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NotConnected:
+    """The link that the application asked for (`Router.connect`) will not come about.
+
+    Attributes:
+        reason: in words, with "; " between those of several ways.
+        known: whether there is such a peer: its record was found, or it answered.
+    """
+
+    id: NodeId
+    reason: str
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiate:
+    """Begin an attempt at a WebRTC link with that peer.
+
+    Report by `described`, then by `link_up` or `negotiation_failed`; nothing more after `EndNegotiation`.
+
+    Attributes:
+        negotiation: names the attempt.
+        offer: the other side's checked description, to be answered; None: make an offer.
+    """
+
+    id: NodeId
+    negotiation: bytes
+    offer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The other side's answer, checked, to an attempt with our offer."""
+
+    id: NodeId
+    negotiation: bytes
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndNegotiation:
+    """Give that attempt up; `reason` in words."""
+
+    id: NodeId
+    negotiation: bytes
+    reason: str
 
 
 Action: TypeAlias = (
@@ -177,11 +250,17 @@ Action: TypeAlias = (
     | Dial
     | CloseLink
     | Linked
+    | Relinked
     | Unlinked
     | Acknowledged
     | Failed
     | Found
     | LinkRefused
+    | Connected
+    | NotConnected
+    | Negotiate
+    | Answered
+    | EndNegotiation
     | SessionReady
     | Tunnel
 )

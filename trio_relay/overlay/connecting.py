@@ -1,4 +1,13 @@
-"""Direct links that the application asks for: find the address, dial it, or ask the other side to dial us; pure."""
+"""Direct links that the application asks for: dial the peer, ask it to dial us, offer it a WebRTC link; pure.
+
+Rules of this file:
+
+1. Both kinds of link are tried: the preferred one at once, the other when that seems to fail, or after a while. What
+   has begun goes on beside the other.
+2. The first link that comes up is what the application asked for, and ends the attempt at a WebRTC link that was
+   made for it. But who prefers WebRTC has asked for no WebSocket link before WebRTC had its time.
+3. Every wish ends in `Connected` or `NotConnected`, or is cancelled.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +17,27 @@ from typing import Final
 from .._bounded import TokenBucket
 from ..exceptions import RemoteProtocolError
 from ..wire.frame import Kind
-from ..wire.hello import Reason
+from ..wire.hello import Reason, Refusal
 from ..wire.ids import NodeId
 from ..wire.record import join_records, split_records_untrusted
-from .actions import Found, LinkRefused
+from .actions import Connected, Found, LinkRefused, NotConnected, Preference
 from .admission import Admission
+from .attempts import Outcome
 from .discovery import INTERNAL, Discovery
 from .membership import Membership
+from .negotiations import Negotiations
 from .session.sessions import Sessions
 from .state import State
-from .table import Neighbour
+from .table import Neighbour, Rank
 
 __all__ = ["Connecting"]
 
 _DIAL_BACKS_PER_SECOND: Final = 5.0
 _DIAL_BACKS_BURST: Final = 20.0
 _REPEAT: Final = 2.0
+_PATIENCE: Final = 3.0
+"""So long a WebSocket link alone is tried, if nothing says that it will not come."""
+_NEVER: Final = float("inf")
 
 
 @dataclass(slots=True)
@@ -31,14 +45,29 @@ class _Wish:
     """A link that the application waits for.
 
     Attributes:
+        prefers_webrtc: whether a WebRTC link is wanted rather than a WebSocket.
+        dial_at: when a WebSocket link is tried next.
+        offer_at: when a WebRTC link is offered next.
+        yield_at: from when on a WebSocket link will do.
+        beside: whether the WebRTC link is to be made beside a link that is up.
         asked: id of the message that asked the other side to dial us, empty if none did.
-        known: whether its record was found.
+        known: whether the peer's record was found, or it answered.
+        offered: whether a WebRTC link was offered.
+        no_socket: why there will be no WebSocket link, empty as long as there may be one.
+        no_webrtc: the same for WebRTC.
     """
 
     deadline: float
-    repeat_at: float
+    prefers_webrtc: bool
+    dial_at: float
+    offer_at: float
+    yield_at: float
+    beside: bool = False
     asked: bytes = b""
     known: bool = False
+    offered: bool = False
+    no_socket: str = ""
+    no_webrtc: str = ""
 
 
 class Connecting:
@@ -51,95 +80,204 @@ class Connecting:
         membership: Membership,
         admission: Admission,
         sessions: Sessions | None,
+        negotiations: Negotiations,
     ) -> None:
         self._state: Final = state
         self._sessions: Final = sessions
         self._discovery: Final = discovery
         self._membership: Final = membership
         self._admission: Final = admission
+        self._negotiations: Final = negotiations
         self._wishes: dict[NodeId, _Wish] = {}
         self._dial_backs: Final = TokenBucket(_DIAL_BACKS_PER_SECOND, _DIAL_BACKS_BURST, state.now)
 
     def __len__(self) -> int:
         return len(self._wishes)
 
-    def connect(self, node_id: NodeId) -> bool:
-        """Starts making a link; False when too many are being made. Ends in `Linked`, or in nothing."""
+    def wishes(self, node_id: NodeId) -> bool:
+        """Whether a link with that peer is waited for."""
+        return node_id in self._wishes
+
+    def connect(self, node_id: NodeId, prefer: Preference) -> bool:
+        """Starts making a link; False when too many are being made."""
         state = self._state
         self._membership.allow(node_id)
         neighbour = state.table.get(node_id)
-        if neighbour is not None:
+        webrtc = prefer == "webrtc" and self._negotiations.enabled
+        if neighbour is not None and not (webrtc and neighbour.rank is Rank.WEBSOCKET):
             neighbour.wanted = True
+            state.do(Connected(node_id))
             return True
         if node_id not in self._wishes and len(self._wishes) >= state.limits.lookups:
             state.counts["connect_refused"] += 1
             return False
-        self._wishes[node_id] = wish = _Wish(state.now + state.limits.connect_timeout, state.now)
-        self._try(node_id, wish)
+        timeout = state.limits.connect_timeout
+        if webrtc:
+            half = state.now + timeout / 2
+            wish = _Wish(state.now + timeout, True, half, state.now, half)
+            wish.beside = wish.known = neighbour is not None
+        else:
+            offer_at = state.now + _PATIENCE if self._negotiations.enabled else _NEVER
+            wish = _Wish(state.now + timeout, False, state.now, offer_at, state.now)
+        self._wishes[node_id] = wish
+        self._advance(node_id, wish)
         return True
 
     def cancel(self, node_id: NodeId) -> bool:
-        """The application stopped waiting; returns whether the peer's record had been found."""
+        """The application stopped waiting; returns whether the peer is known."""
         wish = self._wishes.pop(node_id, None)
-        return wish is not None and wish.known
+        if wish is None:
+            return False
+        known = wish.known or self._negotiations.heard(node_id)
+        self._negotiations.give_up(node_id, Reason.UNWANTED, "cancelled", ours=True)
+        return known
+
+    def disconnected(self, node_id: NodeId) -> None:
+        """The application wants no link with that peer any more."""
+        wish = self._wishes.get(node_id)
+        if wish is not None:
+            self._fail(node_id, wish, "disconnected")
+        self._negotiations.give_up(node_id, Reason.DISCONNECTED, "disconnected", ours=False)
+
+    # What happens to a wish
 
     def linked(self, neighbour: Neighbour) -> None:
         """A link came up; it may be one that was wished for."""
-        if self._wishes.pop(neighbour.id, None) is not None:
-            neighbour.wanted = True
+        wish = self._wishes.get(neighbour.id)
+        if wish is not None and not self._fulfil(neighbour, wish) and not self._negotiations.under_way(neighbour.id):
+            # Of the attempt that was under way came a link that is not used.
+            wish.offer_at = min(wish.offer_at, self._state.now + _REPEAT)
 
-    def found(self, action: Found) -> None:
-        """The lookup for a wish ended."""
-        wish = self._wishes.get(action.target)
-        if wish is not None and action.record is not None:
-            wish.known = True
-            self._dial(action.target, wish)
+    def _fulfil(self, neighbour: Neighbour, wish: _Wish) -> bool:
+        """Whether the link that is up is what was wished for; the wish is over then."""
+        will_do = not wish.beside and wish.yield_at <= self._state.now
+        if neighbour.rank is Rank.WEBSOCKET and not will_do:
+            return False
+        del self._wishes[neighbour.id]
+        neighbour.wanted = True
+        self._state.do(Connected(neighbour.id))
+        self._negotiations.give_up(neighbour.id, Reason.UNWANTED, "another link came up", ours=True)
+        return True
 
-    def dial_failed(self, node_id: NodeId) -> None:
-        """Our dial did not work: the other side may reach us."""
-        wish = self._wishes.get(node_id)
-        if wish is not None:
-            self._ask(node_id, wish)
+    def _fail(self, node_id: NodeId, wish: _Wish, *reasons: str) -> None:
+        known = wish.known or self._negotiations.heard(node_id)
+        del self._wishes[node_id]
+        self._state.do(NotConnected(node_id, "; ".join(filter(None, reasons)), known))
+        self._negotiations.give_up(node_id, Reason.UNWANTED, "no link was made in time", ours=True)
+
+    def _advance(self, node_id: NodeId, wish: _Wish) -> None:
+        """Does what is due for a wish, and ends it when it is fulfilled, or nothing is left to try."""
+        now = self._state.now
+        neighbour = self._state.table.get(node_id)
+        if neighbour is not None:
+            if self._fulfil(neighbour, wish):
+                return
+        else:
+            wish.beside = False
+        if wish.dial_at <= now:
+            wish.dial_at = _NEVER if wish.no_socket else now + _REPEAT
+            if neighbour is None and not wish.no_socket:
+                wish.asked = b""
+                self._try(node_id, wish)
+        if wish.offer_at <= now:
+            self._offer(node_id, wish)
+        no_webrtc = wish.no_webrtc or not self._negotiations.enabled
+        if no_webrtc and (wish.no_socket or wish.beside):
+            self._fail(node_id, wish, wish.no_socket, wish.no_webrtc)
 
     def _try(self, node_id: NodeId, wish: _Wish) -> None:
         state = self._state
-        wish.repeat_at = state.now + _REPEAT
         if state.directory.get(node_id, state.wall) is not None:
             wish.known = True
             self._dial(node_id, wish)
         else:
             self._discovery.lookup(node_id, INTERNAL)
 
+    def found(self, action: Found) -> None:
+        """The lookup for a wish ended."""
+        node_id = action.target
+        wish = self._wishes.get(node_id)
+        if wish is None:
+            return
+        if action.record is None:
+            self._hurry(wish)
+        else:
+            wish.known = True
+            self._dial(node_id, wish)
+        self._advance(node_id, wish)
+
     def _dial(self, node_id: NodeId, wish: _Wish) -> None:
         entry = self._state.directory.entry(node_id)
         if entry is None or not entry.record.urls:
-            self._ask(node_id, wish)
+            self._ask(node_id, wish, "neither side has an address")
         elif not self._membership.dialling(node_id):
             self._membership.dial(entry.record, entry.scope)
 
-    def _ask(self, node_id: NodeId, wish: _Wish) -> None:
+    def dial_failed(self, node_id: NodeId) -> None:
+        """Our dial did not work: the other side may reach us."""
+        wish = self._wishes.get(node_id)
+        if wish is not None:
+            self._ask(node_id, wish, "it could not be dialled, and we have no address")
+            self._advance(node_id, wish)
+
+    def _ask(self, node_id: NodeId, wish: _Wish, otherwise: str) -> None:
+        """Asks the peer to dial us, if we have an address."""
         state = self._state
-        if state.advertised and not wish.asked:
+        if not state.advertised:
+            self._give_up_socket(wish, otherwise)
+        elif not wish.asked:
             record = join_records([state.record])
             sender, message_id = state.send if self._sessions is None else self._sessions.post, state.token()
             if sender(Kind.CONNECT, node_id, message_id, record):
                 wish.asked = message_id
+
+    def _give_up_socket(self, wish: _Wish, why: str) -> None:
+        wish.no_socket = why
+        self._hurry(wish)
+
+    def _hurry(self, wish: _Wish) -> None:
+        """No WebSocket link is on its way: nothing is gained by waiting for it."""
+        if not wish.offered:
+            wish.offer_at = min(wish.offer_at, self._state.now)
+
+    def _offer(self, node_id: NodeId, wish: _Wish) -> None:
+        negotiations = self._negotiations
+        if negotiations.under_way(node_id) or negotiations.start(node_id, preferred=wish.prefers_webrtc):
+            wish.offered = True
+            wish.offer_at = _NEVER
+        else:
+            wish.offer_at = self._state.now + _REPEAT
+
+    def not_negotiated(self, outcome: Outcome) -> None:
+        """An attempt at a WebRTC link ended without one."""
+        wish = self._wishes.get(outcome.peer)
+        if wish is None:
+            return
+        wish.known = wish.known or outcome.known
+        now = self._state.now
+        wish.offered = True
+        if outcome.again or (wish.prefers_webrtc and not outcome.preferred):
+            wish.offer_at = now + _REPEAT
+        else:
+            wish.no_webrtc, wish.offer_at, wish.yield_at = outcome.reason, _NEVER, now
+            wish.dial_at = min(wish.dial_at, now) if wish.prefers_webrtc else wish.dial_at
+        self._advance(outcome.peer, wish)
+
+    # Time
 
     def handle_timeout(self) -> None:
         """Tries again what did not work yet, and forgets what is past its deadline."""
         now = self._state.now
         for node_id, wish in list(self._wishes.items()):
             if wish.deadline <= now:
-                del self._wishes[node_id]
-            elif wish.repeat_at <= now:
-                wish.asked = b""
-                self._try(node_id, wish)
+                late = f"no link after {self._state.limits.connect_timeout:g} s"
+                self._fail(node_id, wish, wish.no_socket, wish.no_webrtc, late)
+            elif min(wish.dial_at, wish.offer_at) <= now:
+                self._advance(node_id, wish)
 
     def next_deadline(self) -> float:
         """When `handle_timeout` has something to do."""
-        if not self._wishes:
-            return float("inf")
-        return min(min(wish.deadline, wish.repeat_at) for wish in self._wishes.values())
+        return min((min(w.deadline, w.dial_at, w.offer_at) for w in self._wishes.values()), default=_NEVER)
 
     # Frames
 
@@ -178,7 +316,12 @@ class Connecting:
     def receive_refused(self, source: NodeId, message_id: bytes, payload: bytes) -> None:
         """The other side will not dial us, as we asked it to."""
         wish = self._wishes.get(source)
-        if wish is not None and wish.asked == message_id and len(payload) == 1:
-            self._state.do(LinkRefused(source, payload[0]))
-        else:
+        if wish is None or wish.asked != message_id or len(payload) != 1:
             self._state.counts["answers_to_nothing"] += 1
+        elif self._negotiations.enabled:
+            wish.known = True
+            self._give_up_socket(wish, f"it does not dial us: {Refusal(payload[0], {}).name}")
+            self._advance(source, wish)
+        else:
+            del self._wishes[source]
+            self._state.do(LinkRefused(source, payload[0]))

@@ -2,12 +2,17 @@
 
 Rules of this file:
 
-1. A peer is one neighbour, however many links it has. Of two links the one dialled by the smaller id is used, of one
-   dialler's the newer. The other is a spare: it stays readable, comes into use when the first ends, and is closed by
-   its dialler after a while. So two ends that see links come up in different orders never close both.
+1. A peer is one neighbour, however many links it has. Of two links the one of the higher rank is used (WebSocket
+   before WebRTC, unless that is preferred); of one rank the one dialled by the smaller id, of one dialler's the newer.
+   The other is a spare: it stays readable, comes into use when the first ends, and is closed by its dialler after a
+   while, by its acceptor after a longer one. Both ends know the ranks and the diallers; where those tell two links
+   apart, both ends keep the same one. Where they do not, both links have one dialler, which closes its spare before
+   the other end closes anything. So two ends that see links come up in different orders never close both.
 2. Whoever lets a link go says so, sends nothing more over it, and still handles what comes until the other end closes
    it; a neighbour that says it is about to end gets no more frames, and is read to its end.
 3. A neighbour that breaks the protocol, or is dead, loses its links, and nothing else.
+4. A WebRTC link proves nothing about an address. What a WebSocket link proved about its peer stays true when a WebRTC
+   link takes over; what its peer proved about us lasts as long as the WebSocket link.
 """
 
 from __future__ import annotations
@@ -19,13 +24,13 @@ from ..wire.frame import Kind
 from ..wire.hello import Reason, Refusal
 from ..wire.ids import NodeId
 from ..wire.record import join_records
-from .actions import CloseLink, Linked, LinkHandle, Unlinked
+from .actions import CloseLink, Linked, LinkHandle, Relinked, Unlinked
 from .admission import Admission
 from .liveness import Liveness
 from .membership import Membership
 from .reachability import Reachability
 from .state import State
-from .table import Neighbour
+from .table import Neighbour, Rank
 
 __all__ = ["Links"]
 
@@ -40,6 +45,7 @@ class _Spare:
     link: LinkHandle
     dialled: bool
     url: str
+    rank: Rank
     until: float
 
 
@@ -92,7 +98,7 @@ class Links:
     def up(self, new: Neighbour) -> Neighbour | None:
         """A link came up; returns its neighbour, None when the link is with ourselves and closes."""
         state = self._state
-        if new.dialled:
+        if new.dialled and new.rank is Rank.WEBSOCKET:
             self._membership.dialled(new.id, True)
         if new.id == state.own:
             state.do(CloseLink(new.link, Reason.SELF))
@@ -116,14 +122,15 @@ class Links:
 
     def _second(self, neighbour: Neighbour, new: Neighbour) -> None:
         """A link with a peer that we have one with: one is used, the other becomes the spare."""
-        old = self._spare(neighbour.link, neighbour.dialled, neighbour.url)
-        spare = self._spare(new.link, new.dialled, new.url)
+        old, spare = self._spare(neighbour), self._spare(new)
         if new.record is not None and (neighbour.record is None or new.record.sequence > neighbour.record.sequence):
             neighbour.record = new.record
-        # Of links by different diallers, the one dialled by the smaller id.
-        if new.dialled == neighbour.dialled or new.dialled == (self._state.own < new.id):
+        if self._wins(new, neighbour):
             self._use(neighbour, spare)
-            neighbour.group, neighbour.scope = new.group, new.scope
+            if new.rank is Rank.WEBSOCKET:
+                neighbour.group, neighbour.scope = new.group, new.scope
+            if new.rtt is not None:
+                neighbour.rtt = new.rtt
             spare = old
         else:
             self._reachability.linked(neighbour)
@@ -131,18 +138,33 @@ class Links:
         if displaced is not None:
             self._shut(displaced.link, Reason.DUPLICATE)
         self._spares[neighbour.id] = spare
+        self._weigh(neighbour)
 
-    def _spare(self, link: LinkHandle, dialled: bool, url: str) -> _Spare:
-        patience = self._state.limits.handshake_timeout * (1 if dialled else _ACCEPTOR_PATIENCE)
-        return _Spare(link, dialled, url, self._state.now + patience)
+    def _wins(self, new: Neighbour, neighbour: Neighbour) -> bool:
+        """Whether a second link is used instead of the first."""
+        if new.rank != neighbour.rank:
+            return new.rank > neighbour.rank
+        # Of links by different diallers, the one dialled by the smaller id.
+        return new.dialled == neighbour.dialled or new.dialled == (self._state.own < new.id)
+
+    def _spare(self, link: Neighbour) -> _Spare:
+        patience = self._state.limits.handshake_timeout * (1 if link.dialled else _ACCEPTOR_PATIENCE)
+        return _Spare(link.link, link.dialled, link.url, link.rank, self._state.now + patience)
+
+    def _weigh(self, neighbour: Neighbour) -> None:
+        """Without a WebSocket link, it does not testify to our address any longer."""
+        spare = self._spares.get(neighbour.id)
+        if neighbour.rank is not Rank.WEBSOCKET and (spare is None or spare.rank is not Rank.WEBSOCKET):
+            self._reachability.unwitnessed(neighbour)
 
     def _use(self, neighbour: Neighbour, spare: _Spare) -> None:
         """The neighbour's frames leave over this link from now on; its trust in us is whatever it says there."""
         neighbour.link, neighbour.dialled, neighbour.url = spare.link, spare.dialled, spare.url
-        neighbour.since = self._state.now
+        neighbour.rank, neighbour.since = spare.rank, self._state.now
         neighbour.trusts_us = False
         self._reachability.linked(neighbour)
         self._liveness.renew(neighbour)
+        self._state.do(Relinked(neighbour.id, spare.link))
 
     # Going
 
@@ -156,8 +178,10 @@ class Links:
         if neighbour.link is not link:
             if spare is not None and spare.link is not link:
                 self._spares[neighbour.id] = spare
+            self._weigh(neighbour)
         elif spare is not None:
             self._use(neighbour, spare)
+            self._weigh(neighbour)
         else:
             self._remove(neighbour, reason, alive)
 
@@ -255,6 +279,9 @@ class Links:
             self.close(neighbour, Reason.SILENT, alive=False)
         for node_id, spare in [(i, s) for i, s in self._spares.items() if s.until <= now]:
             del self._spares[node_id]
+            spared = self._state.table.get(node_id)
+            if spared is not None:
+                self._weigh(spared)
             self._shut(spare.link, Reason.DUPLICATE)
         for link in [link for link, until in self._leaving.items() if until <= now]:
             self._shut(link, Reason.SHUTDOWN)

@@ -17,6 +17,7 @@ from .forwarding import Forwarder
 from .links import Links
 from .liveness import Liveness
 from .membership import Membership
+from .negotiations import Negotiations
 from .reachability import Reachability
 from .session.session import Arrival
 from .session.sessions import Sealing, Sessions
@@ -27,7 +28,7 @@ __all__ = ["Parts"]
 
 _EXPIRE_EVERY: Final = 10.0
 _SEAL_FLAGS: Final = Flag.SEALED | Flag.OPENING
-_SEALED_KINDS: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED})
+_SEALED_KINDS: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED, Kind.SIGNAL})
 """What travels in sessions, and only there between nodes that seal; but for the CONNECT with which nodes that know each
 other by original nodes only introduce themselves."""
 
@@ -36,7 +37,7 @@ class Parts:
     """The parts share one `State`; each knows only those that it needs, so what else one's doing means for another
     is said here."""
 
-    def __init__(self, state: State, admission: Admission, sealing: Sealing | None) -> None:
+    def __init__(self, state: State, admission: Admission, sealing: Sealing | None, webrtc: int) -> None:
         self.state: Final = state
         self.sessions: Final = None if sealing is None else Sessions(state, sealing, admission)
         self.reachability: Final = Reachability(state)
@@ -44,7 +45,10 @@ class Parts:
         self.discovery: Final = Discovery(state)
         self.membership: Final = Membership(state)
         self.links: Final = Links(state, self.reachability, self.membership, Liveness(state), admission)
-        self.connecting: Final = Connecting(state, self.discovery, self.membership, admission, self.sessions)
+        self.negotiations: Final = Negotiations(state, self.sessions, self.links.admit, webrtc)
+        self.connecting: Final = Connecting(
+            state, self.discovery, self.membership, admission, self.sessions, self.negotiations
+        )
         self.forwarder: Final = Forwarder(state, self.receive)
         self._outside: Final = Neighbour(state.own, None, state.now)
         self._expire_at = state.now + _EXPIRE_EVERY
@@ -58,6 +62,8 @@ class Parts:
             "records": len(self.state.directory),
             "lookups": self.discovery.lookup_count,
             "connecting": len(self.connecting),
+            "negotiations": len(self.negotiations),
+            "negotiations_remembered": self.negotiations.remembered,
             "dials": self.membership.dial_count,
             "seen": self.endpoint.remembered,
             "mailbox_messages": self.endpoint.mailbox_messages,
@@ -148,10 +154,19 @@ class Parts:
             self.connecting.receive_connect(via, source, message_id, payload, answer=via is not self._outside)
         elif kind == Kind.REFUSED:
             self.connecting.receive_refused(source, message_id, payload)
+        elif kind == Kind.SIGNAL:
+            wished = self.connecting.wishes(source)
+            self.negotiations.receive(via, attempt, source, message_id, payload, wished=wished)
+            self.negotiated()
         elif source == via.id:
             self.links.receive(via, kind, message_id, payload)
         else:
             self.state.counts["unknown_kind"] += 1
+
+    def negotiated(self) -> None:
+        """Attempts at WebRTC links may have ended."""
+        for outcome in self.negotiations.take_outcomes():
+            self.connecting.not_negotiated(outcome)
 
     def _receive_unreachable(self, source: NodeId, message_id: bytes, payload: bytes) -> None:
         """A relay's hint: about a question, the opening of a session, or a message."""
@@ -183,6 +198,7 @@ class Parts:
                 self.discovery.next_deadline(),
                 self.membership.next_deadline(),
                 self.reachability.next_deadline(),
+                self.negotiations.next_deadline(),
                 self.connecting.next_deadline(),
                 self._expire_at,
             )
@@ -201,6 +217,8 @@ class Parts:
         for neighbour in self.membership.handle_timeout():
             self.links.close(neighbour, Reason.UNWANTED)
         self.reachability.handle_timeout()
+        self.negotiations.handle_timeout()
+        self.negotiated()
         self.connecting.handle_timeout()
         if self._expire_at <= state.now:
             self._expire_at = state.now + _EXPIRE_EVERY

@@ -158,6 +158,10 @@ class Reachability:
         """A neighbour left."""
         if self._checks.pop(neighbour.id, None) is not None:
             self._check_at = None
+        self.unwitnessed(neighbour)
+
+    def unwitnessed(self, neighbour: Neighbour) -> None:
+        """A neighbour has no link any more by which it may have reached us at an address."""
         if neighbour.id in self._witnesses:
             self._witnesses.remove(neighbour.id)
             self._evidence_until = max(self._evidence_until, self._state.now + _EVIDENCE_LIFETIME)

@@ -10,8 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..exceptions import RemoteProtocolError
 from ..limits import Limits
@@ -20,12 +20,13 @@ from ..wire.frame import FIRST_LINK_LOCAL, Frame
 from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.record import PeerRecord, Sign, Verify
-from .actions import Action, LinkHandle
+from .actions import Action, CloseLink, LinkHandle, Preference
 from .admission import EVERYBODY, Admission
 from .parts import Parts
 from .session.sessions import Sealing
 from .state import State
-from .table import Neighbour, RoutingTable
+from .table import Neighbour, Rank
+from .view import RouterView
 
 if TYPE_CHECKING:
     import random
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 
-class Router:
+class Router(RouterView):
     """One peer's overlay.
 
     Args:
@@ -46,6 +47,7 @@ class Router:
         legacy: whether our record says that we admit original peer-relay nodes.
         admission: who may link with us, and send to our application.
         sealing: how messages are sealed; None: they are plain, and `proven` only over their sender's own link.
+        webrtc: how many WebRTC links may be negotiated at once; 0: we make none.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class Router:
         legacy: bool = False,
         admission: Admission = EVERYBODY,
         sealing: Sealing | None = None,
+        webrtc: int = 0,
     ) -> None:
-        self._state: Final = State(
+        state = State(
             own,
             public_key,
             sign=sign,
@@ -76,96 +79,7 @@ class Router:
             wall_offset=wall_offset,
             legacy=legacy,
         )
-        self._parts: Final = Parts(self._state, admission, sealing)
-
-    # What callers may read
-
-    @property
-    def table(self) -> RoutingTable:
-        """Live links by id."""
-        return self._state.table
-
-    @property
-    def record(self) -> PeerRecord:
-        """Our own record, as neighbours have it."""
-        return self._state.record
-
-    @property
-    def tunnels(self) -> bool:
-        """Whether frames that have no way in the overlay become `Tunnel` actions."""
-        return self._state.tunnels
-
-    @tunnels.setter
-    def tunnels(self, tunnels: bool) -> None:
-        self._state.tunnels = tunnels
-
-    def wall(self, now: float) -> float:
-        """Unix time."""
-        return now + self._state.wall_offset
-
-    @property
-    def relaying(self) -> bool:
-        """Whether we relay for others now."""
-        return self._state.relaying
-
-    @property
-    def authorities(self) -> frozenset[str]:
-        """Every ``host:port`` that we advertise."""
-        return self._parts.reachability.authorities
-
-    @property
-    def has_unlinked_room(self) -> bool:
-        """Whether `send` may keep one more message for the first link."""
-        return self._parts.endpoint.has_unlinked_room
-
-    def has_session_room(self, to: NodeId, size: int) -> bool:
-        """Whether a message of so many bytes can be sealed at once, or may wait for a session."""
-        return self._parts.sessions is None or self._parts.sessions.has_room(to, size)
-
-    def has_session(self, peer: NodeId) -> bool:
-        """Whether that id proved to us that it has a key, and the session is not forgotten."""
-        return self._parts.sessions is not None and self._parts.sessions.knows(peer)
-
-    @property
-    def seals(self) -> bool:
-        """Whether messages leave sealed."""
-        return self._parts.sessions is not None
-
-    @property
-    def awaits_sessions(self) -> bool:
-        """Whether a message waits for a session with a peer to whom there seems to be a way."""
-        return self._parts.sessions is not None and self._parts.sessions.awaited
-
-    @property
-    def pending_deliveries(self) -> tuple[int, int]:
-        """Confirmed messages under way, and their payload bytes."""
-        return len(self._parts.endpoint.deliveries), self._parts.endpoint.deliveries.bytes
-
-    def first_hop(self, to: NodeId) -> Neighbour | None:
-        """The neighbour that a first attempt towards an id goes to."""
-        return self._state.table.first_hop(to)
-
-    def counts(self) -> Mapping[str, int]:
-        """Drops, expiries and refusals by reason, and totals."""
-        counts = self._state.counts + self._state.directory.counts
-        counts["seen_evicted"] = self._parts.endpoint.forgotten
-        return counts
-
-    def sizes(self) -> Mapping[str, int]:
-        """How full each bounded table is."""
-        return self._parts.sizes()
-
-    def record_of(self, node_id: NodeId) -> PeerRecord | None:
-        """The record of a peer, if it is known here."""
-        return self._state.directory.get(node_id, self._state.wall)
-
-    def gateways_of(self, node_id: NodeId) -> tuple[PeerRecord, ...]:
-        """Gateways that speak for an original node, as far as known here."""
-        return self._state.directory.gateways(node_id, self._state.wall)
-
-    def known_relays(self) -> list[PeerRecord]:
-        """Records of relays not seen dead."""
-        return [e.record for e in self._state.directory.relays(self._state.wall) if not e.suspect]
+        super().__init__(state, Parts(state, admission, sealing, webrtc))
 
     # Links
 
@@ -192,6 +106,8 @@ class Router:
         record: PeerRecord | None = None,
         group: str = "",
         scope: int = 0,
+        negotiation: bytes = b"",
+        rtt: float | None = None,
     ) -> list[Action]:
         """A link whose other end has proven its id.
 
@@ -201,19 +117,36 @@ class Router:
             record: its record, verified.
             group: its network range, empty for none.
             scope: how near it is (`wire.addresses.Scope`).
+            negotiation: the attempt that this WebRTC link comes from, empty for another transport; whoever offered
+                has dialled.
+            rtt: a first round trip time, if one was measured.
         """
         self._parts.begin(now)
-        neighbour = self._parts.links.up(
-            Neighbour(peer, link, self._state.now, dialled, url, record=record, group=group, scope=scope)
-        )
+        rank = self._rank(link, peer, dialled, negotiation)
+        if rank is None:
+            return self._parts.settle()
+        new = Neighbour(peer, link, self._state.now, dialled, url, record=record, group=group, scope=scope, rank=rank)
+        new.rtt = rtt
+        neighbour = self._parts.links.up(new)
         if neighbour is not None:
-            if not dialled:
+            if not dialled and rank is Rank.WEBSOCKET:
                 self._parts.reachability.reached(peer, authority)
             self._parts.connecting.linked(neighbour)
             self._parts.endpoint.linked()
             if self._parts.sessions is not None:
                 self._parts.sessions.linked()
         return self._parts.settle()
+
+    def _rank(self, link: LinkHandle, peer: NodeId, dialled: bool, negotiation: bytes) -> Rank | None:
+        """What kind of link came up; None: one that nobody wants any more, which closes."""
+        if not negotiation:
+            return Rank.WEBSOCKET
+        rank = self._parts.negotiations.opened(negotiation, peer, dialled)
+        self._parts.negotiated()
+        if rank is None:
+            self._state.counts["negotiations_late"] += 1
+            self._state.do(CloseLink(link, Reason.UNWANTED))
+        return rank
 
     def link_down(self, link: LinkHandle, reason: str, now: float, *, alive: bool = False) -> list[Action]:
         """A link ended; `alive` says that its peer is known to live on (it closed politely, or we did)."""
@@ -225,7 +158,7 @@ class Router:
         """Closes the link with a peer and refuses new ones for a minute."""
         self._parts.begin(now)
         self._parts.membership.refuse(peer)
-        self._parts.connecting.cancel(peer)
+        self._parts.connecting.disconnected(peer)
         neighbour = self._state.table.get(peer)
         if neighbour is not None:
             self._parts.links.close(neighbour, Reason.DISCONNECTED)
@@ -238,6 +171,7 @@ class Router:
     def goodbye(self, now: float) -> list[Action]:
         """The node ends: tells every neighbour, drops what still waits; links stay until they are closed."""
         self._parts.begin(now)
+        self._parts.negotiations.stop()
         self._parts.links.goodbye()
         self._parts.endpoint.close()
         if self._parts.sessions is not None:
@@ -330,15 +264,36 @@ class Router:
         """We are no gateway of that original any more; relays that keep our record learn it by its expiry."""
         self._state.directory.withdraw(original)
 
-    def connect(self, peer: NodeId, now: float) -> tuple[bool, list[Action]]:
-        """Makes a direct link; False when too many are being made. `Linked` follows, or `LinkRefused`, or nothing."""
+    def connect(self, peer: NodeId, now: float, prefer: Preference = "websocket") -> tuple[bool, list[Action]]:
+        """Makes a direct link; False when too many are being made, else ends in `Connected`, or `NotConnected`.
+
+        Args:
+            prefer: what to try first. For ``"websocket"`` any link that is there will do; for ``"webrtc"`` a WebRTC
+                link is made beside a WebSocket.
+        """
         self._parts.begin(now)
-        started = self._parts.connecting.connect(peer)
+        started = self._parts.connecting.connect(peer, prefer)
         return started, self._parts.settle()
 
-    def cancel_connect(self, peer: NodeId) -> bool:
+    def cancel_connect(self, peer: NodeId) -> tuple[bool, list[Action]]:
         """The application stopped waiting; returns whether the peer's record had been found."""
-        return self._parts.connecting.cancel(peer)
+        self._parts.begin(self._state.now)
+        known = self._parts.connecting.cancel(peer)
+        return known, self._parts.settle()
+
+    def described(self, negotiation: bytes, description: str, now: float) -> list[Action]:
+        """Our own description for an attempt (`Negotiate`) is ready."""
+        self._parts.begin(now)
+        self._parts.negotiations.described(negotiation, description)
+        self._parts.negotiated()
+        return self._parts.settle()
+
+    def negotiation_failed(self, negotiation: bytes, reason: str, now: float) -> list[Action]:
+        """An attempt failed here; `reason` in words."""
+        self._parts.begin(now)
+        self._parts.negotiations.failed(negotiation, reason)
+        self._parts.negotiated()
+        return self._parts.settle()
 
     # Frames and time
 

@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import enum
 import heapq
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
@@ -21,10 +22,19 @@ from ..wire.ids import NodeId, short
 from ..wire.record import PeerRecord
 from .actions import LinkHandle
 
-__all__ = ["Neighbour", "RoutingTable"]
+__all__ = ["Neighbour", "Rank", "RoutingTable"]
 
 _ID_BITS: Final = 160
 _CACHE_SIZE: Final = 16384
+
+
+class Rank(enum.IntEnum):
+    """Which of two links with one peer is used: the one of the higher rank. Both ends know it."""
+
+    WEBRTC = 0
+    WEBSOCKET = 1
+    PREFERRED = 2
+    """WebRTC, whose offer said so."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +46,7 @@ class Neighbour:
         since: when that link came up.
         dialled: whether we dialled it.
         url: the address that we dialled, empty otherwise.
+        rank: what kind of link it is.
         record: its own signed record, the newest seen.
         reachable: whether its id was proven to us at an address of its record.
         trusted: whether we accept frames of others from it: it says that it relays, and it is reachable.
@@ -70,6 +81,7 @@ class Neighbour:
     ping_id: bytes = b""
     rtt: float | None = None
     queries: TokenBucket | None = None
+    rank: Rank = Rank.WEBSOCKET
     number: int = field(init=False)
 
     def __post_init__(self) -> None:

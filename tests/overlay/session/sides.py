@@ -36,6 +36,7 @@ class Side:
 
     Attributes:
         delivered: what its application got: sender, data, whether it is proven.
+        actions: everything that its router wanted.
         ended: ids of confirmed messages that were acknowledged or failed, and which.
         entropy: everything that its sessions took of its randomness.
         signatures: how often it signed a proof.
@@ -52,11 +53,13 @@ class Side:
         now: float = 0.0,
         incarnation: int = 0,
         relay: int = 900,
+        webrtc: int = 0,
     ) -> None:
         self.identity: Final = identity(number)
         self.id: Final = self.identity.id
         self.now = now
         self.delivered: Final[list[tuple[NodeId, object, bool]]] = []
+        self.actions: Final[list[Action]] = []
         self.ended: Final[dict[bytes, str]] = {}
         self.entropy: Final[list[bytes]] = []
         self.signatures = 0
@@ -73,6 +76,7 @@ class Side:
             limits=limits,
             admission=Admission(admits, admits),
             sealing=Sealing(self._take_entropy, ciphers, kem),
+            webrtc=webrtc,
         )
         self.relays: Final[dict[int, NodeId]] = {}
         self.link(relay)
@@ -112,6 +116,10 @@ class Side:
         """A datagram."""
         return self._carry_out(self.router.send(to, encode_content(data), self.now))
 
+    def act(self, actions: Iterable[Action]) -> list[Frame]:
+        """What its router wants after another input."""
+        return self._carry_out(actions)
+
     def deliver(self, to: NodeId, data: bytes = b"hello", timeout: float = 30.0) -> tuple[bytes, list[Frame]]:
         """A confirmed message."""
         message_id, actions = self.router.deliver(to, encode_content(data), timeout, self.now)
@@ -129,6 +137,7 @@ class Side:
     def _carry_out(self, actions: Iterable[Action]) -> list[Frame]:
         left: list[Frame] = []
         for action in actions:
+            self.actions.append(action)
             if isinstance(action, Transmit):
                 left += parse_frames_untrusted(b"".join(action.pieces))
             elif isinstance(action, Deliver):

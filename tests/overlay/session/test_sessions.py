@@ -77,7 +77,7 @@ def test_connect_and_its_answer_travel_in_the_session() -> None:
     assert len(alice.open(refusal)) == 1
 
 
-@pytest.mark.parametrize("kind", [Kind.UNREACHABLE, Kind.FIND, Kind.FOUND, Kind.STORE, 11, 63])
+@pytest.mark.parametrize("kind", [Kind.UNREACHABLE, Kind.FIND, Kind.FOUND, Kind.STORE, 12, 63])
 def test_kinds_that_mean_nothing_in_a_session_are_dropped(kind: int) -> None:
     """After they were opened: their counter came."""
     bob = Side(2)

@@ -8,18 +8,24 @@ from typing import Protocol, TypeAlias
 
 from ...overlay.actions import LinkHandle
 from ...wire.content import Data
+from ...wire.description import Candidate
 from ...wire.hello import Reason
 from ...wire.ids import NodeId
 
 __all__ = [
+    "AnsweredLegacy",
+    "CandidateLegacy",
     "CloseLegacy",
     "ConnectFailed",
     "DialLegacy",
+    "EndLegacyNegotiation",
     "GatewayAction",
     "Introduce",
     "LegacyLinked",
     "LegacyUnlinked",
     "Lookup",
+    "NegotiateLegacy",
+    "NegotiationAction",
     "OverlayView",
     "Publish",
     "Received",
@@ -110,13 +116,58 @@ class Lookup:
 class DialLegacy:
     """Dial an address that an original gave when we asked for a link; its first message must name `peer`.
 
+    If no link comes of it, call `Handshakes.dial_failed`.
+
     Attributes:
         scope: how near an address may be: the largest `Scope` that may be dialled.
+        patience: seconds until its first message, if there is another way; None: as long as any handshake takes.
     """
 
     url: str
     peer: NodeId
     scope: int
+    patience: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateLegacy:
+    """Begin a WebRTC connection with an original; `Handshakes.described` follows, then `Gateway.link_up`
+    or `Handshakes.negotiation_failed`.
+
+    Attributes:
+        number: names the attempt.
+        offer: the other side's, None if we offer.
+        candidates: of the other side, that came before its offer; None: there are no more.
+    """
+
+    number: int
+    peer: NodeId
+    offer: str | None
+    candidates: tuple[Candidate | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredLegacy:
+    """The other side's answer."""
+
+    number: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLegacy:
+    """One more address of the other side, None when there are no more."""
+
+    number: int
+    candidate: Candidate | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndLegacyNegotiation:
+    """Give an attempt up, whatever it is at."""
+
+    number: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +228,8 @@ class LegacyUnlinked:
     reason: str
 
 
+NegotiationAction: TypeAlias = NegotiateLegacy | AnsweredLegacy | CandidateLegacy | EndLegacyNegotiation
+
 GatewayAction: TypeAlias = (
     SendText
     | SendCarried
@@ -185,6 +238,7 @@ GatewayAction: TypeAlias = (
     | Publish
     | Lookup
     | DialLegacy
+    | NegotiationAction
     | ConnectFailed
     | TunnelFrame
     | Introduce

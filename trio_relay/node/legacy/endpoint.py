@@ -1,10 +1,7 @@
 """This node as an original peer-relay node would see it: what envelopes addressed to it mean, and its answers; pure.
 
-Rules of this file:
-
-1. An address is dialled only for a link that our application asked for.
-2. An original counts whom it is told of, and asks for a link, as pending for ever unless a link comes about; at 15 it
-   stops looking for peers. So it is told of few ids, all of them alive, and asked only when our application wants it.
+An original counts whom it is told of, and asks for a link, as pending for ever unless a link comes about; at 15 it
+stops looking for peers. So it is told of few ids, all of them alive, and asked only when our application wants it.
 """
 
 from __future__ import annotations
@@ -14,23 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from ...exceptions import RemoteProtocolError
-from ...limits import Limits
 from ...overlay.admission import Admission
 from ...wire.body import FindPeers, FoundPeers, HandshakeAnswer, HandshakeOffer, Signal, Tunnel, User
 from ...wire.content import Data
 from ...wire.envelope import Envelope, parse_body_untrusted
 from ...wire.frame import parse_frames_untrusted
-from ...wire.hello import Reason
 from ...wire.ids import NodeId, distance
-from .actions import (
-    ConnectFailed,
-    DialLegacy,
-    GatewayAction,
-    Introduce,
-    OverlayView,
-    Received,
-    TunnelFrame,
-)
+from .actions import GatewayAction, Introduce, OverlayView, Received, TunnelFrame
+from .handshakes import Handshakes
 from .introductions import Introductions
 from .links import LegacyLinks
 from .routing import EnvelopeRouter
@@ -45,63 +33,41 @@ _LISTED_OURS: Final = 3
 
 
 class LegacyEndpoint:
-    """Answers, and remembers which links and which peers were asked for.
+    """Answers, and remembers which peers were asked for.
 
     Args:
-        refusal: why no link may be made with an id, None if one may.
+        webrtc: as for `Handshakes`.
+
+    Attributes:
+        handshakes: the links that are being made.
     """
 
     def __init__(
         self,
         own: NodeId,
         *,
-        limits: Limits,
         overlay: OverlayView,
         links: LegacyLinks,
         router: EnvelopeRouter,
+        handshakes: Handshakes,
         counts: Counter[str],
-        url: Callable[[], str | None],
+        webrtc: Callable[[], int],
         admission: Admission,
-        refusal: Callable[[NodeId], Reason | None],
     ) -> None:
         self._own: Final = own
-        self._limits: Final = limits
         self._overlay: Final = overlay
         self._links: Final = links
         self._router: Final = router
         self._counts: Final = counts
-        self._url: Final = url
         self._admission: Final = admission
-        self._refusal: Final = refusal
-        self._wishes: dict[NodeId, float] = {}
+        self._webrtc: Final = webrtc
+        self.handshakes: Final = handshakes
         self._introductions: Final = Introductions()
-
-    @property
-    def wishes(self) -> int:
-        """Links that the application waits for."""
-        return len(self._wishes)
 
     @property
     def introduced(self) -> int:
         """Ids that were told who we are, or will be."""
         return len(self._introductions)
-
-    # Links that the application wants
-
-    def wish(self, to: NodeId, now: float) -> bool:
-        """Notes that a link is wanted; False when too many are."""
-        if to not in self._wishes and len(self._wishes) >= self._limits.lookups:
-            return False
-        self._wishes[to] = now + self._limits.connect_timeout
-        return True
-
-    def wished(self, to: NodeId) -> bool:
-        """Whether a link with an id is wanted."""
-        return to in self._wishes
-
-    def unwish(self, to: NodeId) -> None:
-        """It is up, or nobody waits for it any more."""
-        self._wishes.pop(to, None)
 
     # Envelopes for us
 
@@ -121,13 +87,13 @@ class LegacyEndpoint:
             case FoundPeers(ids):
                 self._take_found(envelope.source, ids, origin, now)
             case HandshakeOffer():
-                return self._answer_offer(envelope, origin, now)
-            case HandshakeAnswer(ws):
-                return self._take_answer(envelope.source, ws, origin)
+                return self.handshakes.offered(envelope, origin, now)
+            case HandshakeAnswer() as answer:
+                return self.handshakes.answered(envelope.source, answer, origin, now)
             case Tunnel(frame):
                 return self._take_tunnel(envelope.source, frame, origin, now)
-            case Signal():
-                self._counts["legacy_signals"] += 1
+            case Signal() as signal:
+                return self._take_signal(envelope.source, signal, origin, now)
             case _:
                 self._counts["legacy_unknown_type"] += 1
         return []
@@ -177,19 +143,15 @@ class LegacyEndpoint:
             return False
         return not (self._overlay.is_ours(node_id) and self._overlay.reaches(node_id))
 
-    def _answer_offer(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
-        if self._links.of(envelope.source) is not None:
-            return []
-        url = self._url() if self._refusal(envelope.source) is None else None
-        return self._router.reply(envelope, HandshakeAnswer(ws=url, wrtc=False), origin, now)
-
-    def _take_answer(self, source: NodeId, ws: str | None, origin: Origin) -> list[GatewayAction]:
-        if self._wishes.pop(source, None) is None:
-            self._counts["legacy_unasked"] += 1
-            return []
-        if ws is None:
-            return [ConnectFailed(source, "the peer has no websocket address")]
-        return [DialLegacy(ws, source, origin.scope)]
+    def _take_signal(self, source: NodeId, signal: Signal, origin: Origin, now: float) -> list[GatewayAction]:
+        if not self._webrtc():
+            self._counts["legacy_signals"] += 1
+        elif self._links.of(source) is not None:
+            # The last candidates come when the link is up already.
+            self._counts["legacy_signals_late"] += 1
+        else:
+            return self.handshakes.signalling.take(source, signal, origin, now)
+        return []
 
     def _take_tunnel(self, source: NodeId, data: bytes, origin: Origin, now: float) -> list[GatewayAction]:
         frames = parse_frames_untrusted(data)
@@ -208,14 +170,11 @@ class LegacyEndpoint:
 
     def next_deadline(self) -> float:
         """When `handle_timeout` has something to do."""
-        return min(self._introductions.next_deadline(), min(self._wishes.values(), default=float("inf")))
+        return min(self._introductions.next_deadline(), self.handshakes.next_deadline())
 
     def handle_timeout(self, now: float) -> list[GatewayAction]:
         """Gives up links that did not come about, and introduces us to the next id."""
-        actions: list[GatewayAction] = []
-        for peer in [p for p, deadline in self._wishes.items() if deadline <= now]:
-            del self._wishes[peer]
-            actions.append(ConnectFailed(peer, "the peer did not answer"))
+        actions = self.handshakes.handle_timeout(now)
         actions += self._list_again(now)
         stranger = self._introductions.take(now)
         if stranger is not None and self._may_introduce(stranger):
@@ -225,3 +184,4 @@ class LegacyEndpoint:
     def expire(self, now: float) -> None:
         """Forgets what is old."""
         self._introductions.expire(now)
+        self.handshakes.signalling.expire(now)

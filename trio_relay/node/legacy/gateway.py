@@ -6,8 +6,8 @@ Rules of this file:
 2. Whatever an original (or who says that it is one) sends, no method raises, every table is bounded, and at most three
    envelopes leave for one that came.
 3. An original speaks for no id that has a key: such an envelope is not accepted, and such a link not made.
-4. An original ends a good link when a second one with the same id closes. So a second link is refused before the other
-   side has got our id; until then it has not noticed the link.
+4. An original ends a good link when a second one with the same id closes. So a second WebSocket is refused before the
+   other side has got our id; until then it has not noticed the link. From then on no WebRTC link is made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from ...exceptions import LocalProtocolError, RemoteProtocolError
 from ...limits import Limits
-from ...overlay.actions import LinkHandle
+from ...overlay.actions import LinkHandle, Preference
 from ...overlay.admission import EVERYBODY, Admission
 from ...overlay.seen import SeenMessages
 from ...wire.body import FindPeers, HandshakeOffer, User
@@ -38,30 +38,34 @@ from .actions import (
 )
 from .carriage import parse_carried_untrusted
 from .endpoint import LegacyEndpoint
+from .handshakes import Handshakes
 from .links import LegacyLink, LegacyLinks
+from .refusals import Refusals
 from .routing import EnvelopeRouter
 from .waiting import Origin
 
 __all__ = ["Gateway"]
 
 _EXPIRE_EVERY: Final = 30.0
-_DISCONNECTED: Final = 1024
-_DISCONNECTED_FOR: Final = 60.0
 
 
 class Gateway:
     """One node's side of the network of originals.
 
-    How a link is made: the other side's id frame is read first, by dialler and acceptor alike; `refusal` decides; only
-    then is `id_frame` sent and `link_up` called, with nothing in between.
+    How a WebSocket link is made: the other side's id frame is read first, by dialler and acceptor alike; `refusal`
+    decides; only then is `id_frame` sent, after `begin_greeting`, and `link_up` called, after `end_greeting`.
 
     Args:
         rng: for nonces; a stranger who can guess them can suppress messages.
         url: our address for an original to dial, None when there is none.
+        reachable: whether somebody has proven that it can be dialled.
+        webrtc: how many WebRTC connections may be made at once; 0: we don't do WebRTC.
         admission: who may link with us, and send to our application.
 
     Attributes:
         counts: drops and refusals by reason, and totals.
+        handshakes: the links that are being made; the node reports there what came of `DialLegacy` and
+            `NegotiateLegacy`.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Gateway:
         overlay: OverlayView,
         url: Callable[[], str | None],
         admission: Admission = EVERYBODY,
+        reachable: Callable[[], bool] = lambda: False,
+        webrtc: Callable[[], int] = lambda: 0,
     ) -> None:
         self._own: Final = own
         self._limits: Final = limits
@@ -85,18 +91,29 @@ class Gateway:
         self._router: Final = EnvelopeRouter(
             own, limits=limits, rng=rng, now=now, overlay=overlay, links=self._links, counts=self.counts
         )
-        self._endpoint: Final = LegacyEndpoint(
+        self._refusals: Final = Refusals(own, limits=limits, overlay=overlay, links=self._links, admission=admission)
+        self.handshakes: Final = Handshakes(
             own,
             limits=limits,
-            overlay=overlay,
             links=self._links,
             router=self._router,
             counts=self.counts,
             url=url,
-            admission=admission,
-            refusal=self.refusal,
+            reachable=reachable,
+            webrtc=webrtc,
+            refusal=self._refusals.reason,
+            now=now,
         )
-        self._disconnected: dict[NodeId, float] = {}
+        self._endpoint: Final = LegacyEndpoint(
+            own,
+            overlay=overlay,
+            links=self._links,
+            router=self._router,
+            handshakes=self.handshakes,
+            counts=self.counts,
+            webrtc=webrtc,
+            admission=admission,
+        )
         self._expire_at = now + _EXPIRE_EVERY
 
     # What callers may read
@@ -129,8 +146,9 @@ class Gateway:
             "legacy_seen": len(self._seen),
             "legacy_waiting": self._router.waiting.messages,
             "legacy_waiting_bytes": self._router.waiting.bytes,
-            "legacy_wishes": self._endpoint.wishes,
-            "legacy_remembered": self._router.remembered + self._endpoint.introduced + len(self._disconnected),
+            "legacy_wishes": self.handshakes.wishes,
+            "legacy_handshakes": self.handshakes.remembered,
+            "legacy_remembered": self._router.remembered + self._endpoint.introduced + len(self._refusals),
         }
 
     # Links
@@ -141,31 +159,42 @@ class Gateway:
 
     def refusal(self, peer: NodeId) -> Reason | None:
         """Why no link may be made with who calls itself `peer`; None if one may."""
-        if peer == self._own:
-            return Reason.SELF
-        if self._overlay.is_ours(peer):
-            return Reason.BAD_PROOF
-        if not self._admission.links(peer):
-            return Reason.NOT_ADMITTED
-        if self._links.of(peer) is not None:
-            return Reason.DUPLICATE
-        if peer in self._disconnected:
-            return Reason.DISCONNECTED
-        return Reason.FULL if len(self._links) >= self._limits.legacy_links else None
+        return self._refusals.reason(peer)
+
+    def begin_greeting(self, peer: NodeId) -> list[GatewayAction]:
+        """Our id is about to be sent over a WebSocket: this will be the link with that original, and no other."""
+        self._refusals.begin_greeting(peer)
+        return self.handshakes.signalling.end(peer, "a WebSocket came first")
+
+    def end_greeting(self, peer: NodeId) -> None:
+        """It was sent, or that failed."""
+        self._refusals.end_greeting(peer)
 
     def link_up(
-        self, link: LinkHandle, peer: NodeId, now: float, *, dialled: bool, scope: int = 0
+        self,
+        link: LinkHandle,
+        peer: NodeId,
+        now: float,
+        *,
+        dialled: bool,
+        scope: int = 0,
+        negotiation: int | None = None,
     ) -> list[GatewayAction]:
-        """A link on which both id frames were sent. `scope`: how near its other end is (`wire.addresses.Scope`)."""
+        """A link on which both id frames were sent, or a WebRTC link, which has none.
+
+        Args:
+            scope: how near its other end is (`wire.addresses.Scope`).
+            negotiation: the attempt that led to it.
+        """
         reason = self.refusal(peer)
         if reason is not None:
             self.counts[f"legacy_refused_{reason.name.lower()}"] += 1
             return [CloseLegacy(link, reason)]
         self._links.add(link, peer, now, dialled=dialled, scope=scope)
-        self._endpoint.unwish(peer)
+        ended = self.handshakes.forget(peer, "another link came first", unless=negotiation)
         self.counts["legacy_links_made"] += 1
         question = self._router.envelope(peer, FindPeers(self._own))
-        return [LegacyLinked(peer, link), Publish(peer), *self._send_own(question, now)]
+        return [*ended, LegacyLinked(peer, link), Publish(peer), *self._send_own(question, now)]
 
     def link_down(self, link: LinkHandle, reason: str, now: float) -> list[GatewayAction]:
         """A link ended."""
@@ -183,11 +212,10 @@ class Gateway:
 
     def disconnect(self, peer: NodeId, now: float) -> list[GatewayAction]:
         """Closes the link with an original, if there is one, and refuses new ones for a minute."""
-        self._endpoint.unwish(peer)
-        if len(self._disconnected) < _DISCONNECTED:
-            self._disconnected[peer] = now + _DISCONNECTED_FOR
+        ended = self.handshakes.forget(peer, "disconnected")
+        self._refusals.disconnected(peer, now)
         entry = self._links.of(peer)
-        return [] if entry is None else self._close(entry, Reason.DISCONNECTED)
+        return ended if entry is None else [*ended, *self._close(entry, Reason.DISCONNECTED)]
 
     def overlay_changed(self, now: float) -> None:
         """A link of our own protocol came up: the relays that keep our records may be others now."""
@@ -217,21 +245,17 @@ class Gateway:
         self.counts["legacy_tunnelled" if actions else "legacy_no_tunnel"] += 1
         return actions
 
-    def connect(self, to: NodeId, now: float) -> list[GatewayAction]:
-        """Asks an original for a direct link: `DialLegacy` and `LegacyLinked` follow, or `ConnectFailed`.
+    def connect(self, to: NodeId, now: float, prefer: Preference = "websocket") -> list[GatewayAction]:
+        """Asks an original for a direct link: `LegacyLinked` follows, or `ConnectFailed`.
 
         Whatever the reason why it does not come about, the original counts us as pending for ever.
         """
-        self._disconnected.pop(to, None)
-        if self._links.of(to) is not None or self._endpoint.wished(to):
+        self._refusals.wanted(to)
+        if self._links.of(to) is not None or self.handshakes.wished(to):
             return []
-        if not self._endpoint.wish(to, now):
+        if not self.handshakes.wish(to, prefer, now):
             return [ConnectFailed(to, "too many links are being made")]
         return self._send_own(self._router.envelope(to, HandshakeOffer()), now)
-
-    def cancel_connect(self, to: NodeId) -> None:
-        """The application stopped waiting."""
-        self._endpoint.unwish(to)
 
     # What the node reports
 
@@ -313,7 +337,7 @@ class Gateway:
         """When `handle_timeout` has something to do."""
         return min(
             self._links.next_deadline(),
-            min(self._disconnected.values(), default=float("inf")),
+            self._refusals.next_deadline(),
             self._router.waiting.next_deadline(),
             self._endpoint.next_deadline(),
             self._expire_at if any(self.sizes().values()) else float("inf"),
@@ -328,8 +352,7 @@ class Gateway:
         actions += self._endpoint.handle_timeout(now)
         for entry in self._links.deaf(now):
             actions += self._close(entry, Reason.UNWANTED)
-        for peer in [p for p, until in self._disconnected.items() if until <= now]:
-            del self._disconnected[peer]
+        self._refusals.expire(now)
         if self._expire_at <= now:
             self._expire_at = now + _EXPIRE_EVERY
             self._seen.expire(now)

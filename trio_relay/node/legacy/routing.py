@@ -117,7 +117,25 @@ class EnvelopeRouter:
 
     def reply(self, envelope: Envelope, body: Body, origin: Origin, now: float) -> list[GatewayAction]:
         """Answers an envelope, the way it came."""
-        answer = self.envelope(envelope.source, body)
+        actions = self._back(self.envelope(envelope.source, body), origin, now)
+        if actions is None:
+            self._counts["legacy_no_way"] += 1
+        return actions or []
+
+    def send_back(self, to: NodeId, body: Body, origin: Origin, now: float) -> list[GatewayAction]:
+        """Sends a word of ours to an id whose last envelope came from `origin`, some time ago."""
+        try:
+            envelope = self.envelope(to, body)
+            actions = self._back(envelope, origin, now)
+            if actions is not None:
+                return actions
+            return self.send(envelope, Origin(size=len(build_envelope(envelope))), now)
+        except LocalProtocolError:
+            self._counts["legacy_unsafe"] += 1
+            return []
+
+    def _back(self, answer: Envelope, origin: Origin, now: float) -> list[GatewayAction] | None:
+        """None: there is no way back."""
         entry = self._links.of(answer.to)
         if entry is None and origin.link is not None:
             entry = self._links.get(origin.link)
@@ -125,8 +143,7 @@ class EnvelopeRouter:
             return self._texts([entry], answer, Origin(), now)
         if origin.carrier is not None:
             return self._carry([origin.carrier], answer, Origin(), now)
-        self._counts["legacy_no_way"] += 1
-        return []
+        return None
 
     def forward(self, envelope: Envelope, origin: Origin, now: float) -> list[GatewayAction]:
         """Sends an envelope that is not for us on its way, with us in its path."""
@@ -302,7 +319,8 @@ class EnvelopeRouter:
 
     def _is_harmless(self, envelope: Envelope, now: float) -> bool:
         """A signal ends the process of an original without WebRTC."""
-        if envelope.body_type != "signal" or self._talkers.get(envelope.to, now) is not None:
+        to = envelope.to
+        if envelope.body_type != "signal" or self._talkers.get(to, now) is not None or self._overlay.is_ours(to):
             return True
         self._counts["legacy_unsafe"] += 1
         return False
