@@ -18,6 +18,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+from tests.netns.hosts import can_open_network
+from tests.netns.turn import can_run_turn
+
 settings.register_profile("dev", deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("ci", settings.get_profile("dev"), print_blob=True)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000, print_blob=True)
@@ -54,6 +57,8 @@ REQUIREMENTS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
     "interop": (has_node, f"Node.js >= {OLDEST_NODE} and npm"),
     "browser": (has_chromium, "Chromium"),
     "root": (is_root, "root privileges"),
+    "netns": (can_open_network, "iproute2, and a system where `unshare -rn` works"),
+    "turn": (can_run_turn, "coturn and nftables"),
 }
 """Marker of a suite -> whether it can run here, and what it needs."""
 
