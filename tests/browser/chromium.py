@@ -48,11 +48,15 @@ ARGUMENTS: Final = (
     "--disable-sync",
     "--no-first-run",
     "--no-default-browser-check",
-    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,MediaRouter,OptimizationHints",
-    # A name that leads to this machine and is not of it, and no way to anywhere else.
-    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    # A name that leads to this machine and is not of it, and no way to anywhere else. Names of candidates in .local
+    # are those of tabs.
+    "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, "
+    "EXCLUDE *.local",
     "--remote-debugging-port=0",
 )
+
+DISABLED_FEATURES: Final = ("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "MediaRouter", "OptimizationHints")
+HIDES_ADDRESSES: Final = "WebRtcHideLocalIpsWithMdns"
 
 
 class BrowserError(Exception):
@@ -60,11 +64,17 @@ class BrowserError(Exception):
 
 
 @contextmanager
-def run_chromium(*arguments: str) -> Iterator[str]:
-    """A process with an empty profile for the time of the block; gives the address of its DevTools."""
+def run_chromium(*, hide_addresses: bool = True) -> Iterator[str]:
+    """A process with an empty profile for the time of the block; gives the address of its DevTools.
+
+    Args:
+        hide_addresses: have names in ``.local`` in the candidates of WebRTC, as a person's browser does.
+    """
     program = next(path for name in CHROMIUM_NAMES if (path := shutil.which(name)))
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        command = [program, *ARGUMENTS, f"--user-data-dir={profile}", *arguments, "about:blank"]
+        disabled = DISABLED_FEATURES if hide_addresses else (*DISABLED_FEATURES, HIDES_ADDRESSES)
+        features = f"--disable-features={','.join(disabled)}"
+        command = [program, *ARGUMENTS, f"--user-data-dir={profile}", features, "about:blank"]
         log = Path(profile) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

@@ -37,7 +37,7 @@ _DEADLINE: Final = 20.0
 _FIRST_REPEAT: Final = 1.0
 _OFFERS_PER_SECOND: Final = 5.0
 _OFFERS_BURST: Final = 20.0
-"""Each offer that is taken opens sockets."""
+"""Of strangers, that are taken: each opens sockets. Those beyond that wait for their next repeat."""
 
 Admit: TypeAlias = Callable[[NodeId, bool, bool], tuple[Reason, bytes] | None]
 
@@ -251,8 +251,13 @@ class Negotiations:
             # The other side gives its own up when ours comes; if ours ends before, this one comes again.
             state.counts["negotiations_glare"] += 1
         else:
+            reason = self._refusal(peer, offer, current, wished=wished)
+            wanted = wished and (current is None or current.ours)
+            if reason is None and not wanted and not self._offers.take(state.now):
+                # As if it had not come: it is repeated, and there may be time for it then.
+                state.counts["offers_deferred"] += 1
+                return
             attempts.came(peer, offer.sequence, state.now)
-            reason = self._refusal(peer, offer, wished, current)
             if reason is not None:
                 state.counts["signals_refused"] += 1
                 attempts.ended(peer, negotiation, reason, state.now)
@@ -290,7 +295,7 @@ class Negotiations:
             return current.preferred
         return self._state.own < current.peer
 
-    def _refusal(self, peer: NodeId, offer: Offer, wished: bool, current: Attempt | None) -> Reason | None:
+    def _refusal(self, peer: NodeId, offer: Offer, current: Attempt | None, *, wished: bool) -> Reason | None:
         if self._stopped:
             return Reason.SHUTDOWN
         refused = self._admit(peer, False, False)
@@ -303,8 +308,7 @@ class Negotiations:
         theirs = sum(not attempt.ours for attempt in others)
         if len(others) >= self._capacity or (not wished and theirs >= self._capacity - self._capacity // 4):
             return Reason.FULL
-        free = wished and (current is None or current.ours)
-        return None if free or self._offers.take(self._state.now) else Reason.FULL
+        return None
 
     def _receive_answer(self, via: Neighbour, copy: int, peer: NodeId, negotiation: bytes, answer: Answer) -> None:
         attempt = self._attempts.of(peer)

@@ -174,9 +174,11 @@ class EnvelopeRouter:
         entry = self._links.of(envelope.to)
         if self._overlay.is_ours(envelope.to) and (origin.own or entry is None):
             return self._send_to_ours(envelope, origin, now)
-        if entry is not None:
-            return self._texts([entry], envelope, origin, now)
         gateways = self._gateways(envelope.to, envelope.path, origin, now)
+        if entry is not None:
+            texts = self._texts([entry], envelope, origin, now)
+            # Who has said nothing yet may never read: an original ignores what it gets twice.
+            return texts if entry.spoken or not texts else [*texts, *self._carry(gateways[:1], envelope, origin, now)]
         if gateways:
             return self._carry(gateways, envelope, origin, now)
         if self.waiting.is_unknown(envelope.to, now):
