@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trustme
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from trio_relay.cli import main
 from trio_relay.identity import Identity
+from trio_relay.transports import webrtc_implementation
 
 from .support import NOBODY
 
@@ -160,3 +162,28 @@ def test_help_names_every_command(capfd: Capture) -> None:
         main(["--help"])
     shown = capfd.readouterr().out
     assert [name for name in ("node", "send", "demo", "keygen") if f"    {name} " not in shown] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("node", "--webrtc"),
+        ("node", "--stun", "stun:192.0.2.1"),
+        ("serve", "--open", "--channel", "x", "--listen", "127.0.0.1:0", "--webrtc"),
+    ],
+)
+def test_webrtc_without_its_extra(command: Sequence[str], capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> NoReturn:
+        raise ImportError("WebRTC needs aiortc, which is not installed: pip install 'trio-relay[webrtc]'")
+
+    monkeypatch.setattr(webrtc_implementation, "load", load)
+    assert refusal(command, capfd) == "WebRTC needs aiortc, which is not installed: pip install 'trio-relay[webrtc]'"
+
+
+@pytest.mark.parametrize("command", ["node", "serve"])
+def test_servers_for_webrtc_that_are_none(command: str, capsys: Capture) -> None:
+    said = refusal([command, "--stun", "stun.example.org:3478"], capsys)
+    assert said.startswith("argument --stun: expected stun:HOST")
+    said = refusal([command, "--turn", "turn:user:hidden@"], capsys)
+    assert said.startswith("argument --turn: expected turn:USER@HOST")
+    assert "hidden" not in said

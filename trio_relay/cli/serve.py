@@ -85,14 +85,14 @@ async def _open(config: ServerConfig) -> AsyncIterator[Server]:
     """Opens the server.
 
     Raises:
-        UsageError: it can't listen where it should, or a file can't be opened.
+        UsageError: it can't listen where it should, a file can't be opened, or WebRTC is not installed.
     """
     opened = False
     try:
         async with open_server(config) as server:
             opened = True
             yield server
-    except (OSError, ValueError, BlobStoreError) as error:
+    except (OSError, ValueError, BlobStoreError, ImportError) as error:
         if opened:
             raise
         if not isinstance(error, OSError):
