@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, wire, wsrelay
+from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, webrtc, wire, wsrelay
 from .processes import raise_descriptor_limit
 from .report import Options, Report
 from .results import Results
@@ -23,6 +23,7 @@ BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "star": star.run,
     "idle": idle.run,
     "wsrelay": wsrelay.run,
+    "webrtc": webrtc.run,
     "networks": networks.run,
     "soak": soak.run,
     "overlay": overlay.run,  # last: the processes that others start would inherit what it holds
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         "--held", type=_positive, default=default.held, help="idle connections of wsrelay over TCP (%(default)s)"
     )
     parser.add_argument("--messages", type=_positive, default=default.messages, help="of a soak (%(default)s)")
+    parser.add_argument(
+        "--cycles", type=_positive, default=default.cycles, help="instead of webrtc: connections that come and go"
+    )
+    parser.add_argument(
+        "--transfer", type=_positive, default=default.transfer, help="instead of webrtc: MB over one link"
+    )
     flag = argparse.BooleanOptionalAction
     parser.add_argument("--rivals", action=flag, default=default.rivals, help="measure other programs beside this one")
     parser.add_argument("--tls", action=flag, default=default.tls, help="measure TLS too")
@@ -85,6 +92,8 @@ def main() -> None:
         links=arguments.links,
         held=arguments.held,
         messages=arguments.messages,
+        cycles=arguments.cycles,
+        transfer=arguments.transfer,
     )
     raise_descriptor_limit()  # of every process that is started, too
     report = Report(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]))

@@ -46,6 +46,8 @@ class Options:
         links: idle connections.
         held: the same of the relay server, over TCP.
         messages: sent in a soak.
+        cycles: WebRTC connections that come and go; 0 for none.
+        transfer: MB over a WebRTC link; 0 for none.
     """
 
     seconds: float = 2.0
@@ -58,6 +60,8 @@ class Options:
     links: int = 2000
     held: int = 10_000
     messages: int = 1_000_000
+    cycles: int = 0
+    transfer: int = 0
 
 
 @dataclass(frozen=True, slots=True)

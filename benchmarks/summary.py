@@ -144,7 +144,20 @@ def _served() -> Iterator[Goal]:
     yield Goal(f"{server}, {one} held and in use %", title, "in use %", one, None, 100, True)
 
 
-GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_networks(), *_simulated())
+def _webrtc() -> Iterator[Goal]:
+    bare, column, nodes = "bare aiortc", "MB/s", f"{_RELAY}, two nodes"
+    for size in (100, 1024, 16384):
+        for kind in ("connection", "two nodes"):
+            title, one = f"webrtc, {size:,} B", f"{_RELAY}, {kind}"
+            what = f"WebRTC, {kind}, {size:,} B, {column}, to {bare}"
+            yield Goal(what, title, column, one, bare, 0.9, True)
+    what, title, column = f"WebRTC, two nodes, set-up, p50, to {bare}", "webrtc, 20 set-ups", "p50 ms"
+    yield Goal(what, title, column, nodes, bare, 1.2, False)
+    what, title = "WebRTC, two nodes, 1,000 set-ups, descriptors, to 100 set-ups", f"webrtc, {nodes}, growth"
+    yield Goal(what, title, "descriptors", "after 1,000", "after 100", 1, False)
+
+
+GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_webrtc(), *_networks(), *_simulated())
 
 
 def summary(results: Results) -> str:
