@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -176,6 +177,9 @@ def test_webrtc_without_its_extra(command: Sequence[str], capfd: Capture, monkey
     def load() -> NoReturn:
         raise ImportError("WebRTC needs aiortc, which is not installed: pip install 'trio-relay[webrtc]'")
 
+    logger = logging.getLogger("trio_relay")
+    for name in ("handlers", "level", "propagate"):  # as they were, whatever the command makes of them
+        monkeypatch.setattr(logger, name, getattr(logger, name))
     monkeypatch.setattr(webrtc_implementation, "load", load)
     assert refusal(command, capfd) == "WebRTC needs aiortc, which is not installed: pip install 'trio-relay[webrtc]'"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from trio_relay.cli.arguments import make_parser
 from trio_relay.cli.options import UsageError
+from trio_relay.cli.serve_options import Configuration
 from trio_relay.cli.webrtc import CREDENTIAL, make_webrtc, parse_stun, parse_turn
 from trio_relay.transports.webrtc import IceServer, WebRTCConfig
 
@@ -57,6 +61,16 @@ def test_a_configuration_of_all() -> None:
     assert "secret" not in repr(made)
     with pytest.raises(UsageError, match="expected stun:HOST"):
         make_webrtc(True, ["h"], [])
+
+
+def test_a_server_in_the_file_means_webrtc(tmp_path: Path) -> None:
+    """As on the command line; unless the file says that there is to be none."""
+    for extra, wanted in (("", True), ("webrtc = false\n", False)):
+        file = tmp_path / "relay.toml"
+        file.write_text(f'[overlay]\nstun = "stun:h"\n{extra}[relay]\nenabled = false\n')
+        config = Configuration(make_parser().parse_args(["serve", "--config", str(file)])).load().config
+        assert config.overlay is not None
+        assert isinstance(config.overlay.webrtc, WebRTCConfig) is wanted
 
 
 @pytest.mark.parametrize(

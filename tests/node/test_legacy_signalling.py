@@ -306,6 +306,26 @@ class TestAnswering:
         actions = gateway.link_up("link", PEER, 3.0, dialled=False, negotiation=begin.number)
         assert [type(action).__name__ for action in actions] == ["CloseLegacy"]
 
+    def test_channels_that_are_refused_take_no_place_from_later_attempts(self) -> None:
+        """Whoever owns a key can let it be known while it negotiates as an original."""
+        gateway, overlay = new_gateway(OWN, url=None, webrtc=True)
+        gateway.link_up(RELAY, RELAY, 0.0, dialled=False)
+        peers = [node_id(number) for number in range(100, 109)]
+        for peer in peers:
+            offered(gateway, source=peer)
+            [begin] = signal(gateway, {"type": "offer", "sdp": OFFER}, 1.0, source=peer)
+            assert isinstance(begin, NegotiateLegacy)
+            overlay.ours = {peer}
+            gateway.link_up(peer, peer, 1.0, dialled=False, negotiation=begin.number)
+        assert gateway.sizes()["legacy_handshakes"] == 0
+
+    def test_the_application_learns_that_the_channel_was_refused(self) -> None:
+        gateway = gateway_with(limits=Limits(legacy_links=2))
+        number = offering(gateway)
+        gateway.link_up("other", node_id(99), 0.5, dialled=False)
+        actions = gateway.link_up("link", PEER, 1.0, dialled=True, negotiation=number)
+        assert failures(actions) == ["WebRTC: full"]
+
     def test_attempts_of_others_are_bounded_at_once_and_over_time(self) -> None:
         gateway = gateway_with()
         peers = [node_id(number) for number in range(100, 140)]
@@ -313,7 +333,7 @@ class TestAnswering:
             offered(gateway, source=peer)
         begun = [signal(gateway, {"type": "offer", "sdp": OFFER}, 1.0, source=peer) for peer in peers[:10]]
         assert [len(actions) for actions in begun] == [1] * 8 + [0] * 2
-        assert gateway.counts["legacy_negotiations_refused"] == 2
+        assert gateway.counts["legacy_negotiations_deferred"] == 2
         total = 8
         for peer in peers[10:]:
             for actions in begun:
@@ -324,6 +344,29 @@ class TestAnswering:
             total += len(begun[0])
         assert total == 16
         assert gateway.counts["legacy_negotiations_failed"] == 16
+
+    def test_offers_beyond_the_rate_have_their_turn_later(self) -> None:
+        gateway = gateway_with()
+        peers = [node_id(number) for number in range(100, 120)]
+        for peer in peers:
+            offered(gateway, source=peer)
+        for peer in peers:
+            for action in signal(gateway, {"type": "offer", "sdp": OFFER}, 1.0, source=peer):
+                assert isinstance(action, NegotiateLegacy)
+                gateway.handshakes.negotiation_failed(action.number, "test", 1.0)
+        assert gateway.counts["legacy_negotiations_deferred"] == 4
+        # What belongs to an offer that waits is kept with it.
+        signal(gateway, {"candidate": CANDIDATE}, 1.0, source=peers[16])
+        begun = [gateway.handle_timeout(at) for at in (1.1, 1.5, 2.0)]
+        assert [[a.peer for a in actions if isinstance(a, NegotiateLegacy)] for actions in begun] == [
+            [],
+            [peers[16]],
+            [peers[17]],
+        ]
+        [first] = [a for a in begun[1] if isinstance(a, NegotiateLegacy)]
+        assert (first.offer, len(first.candidates)) == (OFFER, 1)
+        gateway.handle_timeout(100.0)
+        assert gateway.counts["legacy_handshakes_forgotten"] == 2
 
     def test_handshakes_are_bounded(self) -> None:
         gateway = gateway_with()

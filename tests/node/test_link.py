@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_relay import Limits
 from trio_relay.node.link import Link
 from trio_relay.node.services import open_services
+from trio_relay.overlay.actions import URGENT
 from trio_relay.transports.connection import Buffer, TransportName
 from trio_relay.wire.hello import Reason
 
@@ -97,7 +98,7 @@ class Bench:
     def busy(self) -> bool:
         return self.link.busy
 
-    def transmit(self, data: bytes, *, via: object = None, control: bool = False, text: bool = False) -> None:
+    def transmit(self, data: bytes, *, via: object = None, control: int = False, text: bool = False) -> None:
         self.link.transmit([data[:1], data[1:]], 1, len(data), via, control=control, text=text)
 
 
@@ -173,6 +174,35 @@ async def test_text_messages_are_not_joined(autojump_clock: MockClock) -> None:
         await it.link.wait_drained()
         assert it.connection.written == [b"left over", b"{}", b"[]", b"binary", b"null"]
         assert it.connection.log.count("send text") == 3
+
+
+async def test_signs_of_life_overtake_what_waits_and_nothing_else_does(autojump_clock: MockClock) -> None:
+    async with bench() as it:
+        it.transmit(b"left over")
+        it.transmit(b"{1}", text=True)
+        it.transmit(b"{2}", text=True)
+        it.transmit(b"of others", via="other", control=True)
+        it.transmit(b"ping", control=URGENT)
+        it.transmit(b"goodbye", control=True)
+        it.transmit(b"pong", control=URGENT)
+        it.connection.take_all()
+        await it.link.wait_drained()
+        assert it.connection.written == [b"left over", b"pingpong", b"{1}", b"{2}", b"of othersgoodbye"]
+        assert (it.link.backlog.size, it.link.backlog.frames) == (0, 0)
+
+
+@pytest.mark.parametrize("control", [False, True, URGENT])
+async def test_what_was_dropped_takes_no_more_than_as_much_room_again(control: int) -> None:
+    async with bench() as it:
+        for number in range(10 * LIMITS.backlog_frames):
+            it.transmit(b"x", via=number % 2 or None, control=control)
+        await wait_all_tasks_blocked()
+        waiting = len(it.link._urgent or ()) + len(it.link._queue or ())
+        assert it.link.backlog.frames <= waiting <= 4 * LIMITS.backlog_frames
+        it.connection.take_all()
+        await it.link.wait_drained()
+        total = sum(map(len, it.connection.written)) + it.counts["backlog_full"]
+        assert total == 10 * LIMITS.backlog_frames
 
 
 async def test_full_backlog_drops_and_counts(autojump_clock: MockClock) -> None:
@@ -336,3 +366,21 @@ async def test_info_and_repr_are_for_people(autojump_clock: MockClock) -> None:
         assert (info.id, info.role, info.rtt, info.remote, info.backlog) == (UNKNOWN, "relay", 0.5, "there:0", 2)
         assert repr(it.link) == f"<Link {UNKNOWN[:4].hex()} memory there:0>"
         it.link.abort()
+
+
+async def test_what_waits_leaves_over_the_link_that_takes_its_place(autojump_clock: MockClock) -> None:
+    async with bench() as old, bench() as new:
+        for number in range(4):
+            old.transmit(b"%d" % number)
+        await wait_all_tasks_blocked()
+        old.link.hand_over(new.link)
+        new.transmit(b"later")
+        new.connection.take_all()
+        await new.link.wait_drained()
+        assert b"".join(new.connection.written) == b"123later"
+        # What the old one has begun to write it writes.
+        old.connection.take_all()
+        await old.link.wait_drained()
+        assert old.connection.written == [b"0"]
+        assert not old.counts
+        assert not new.counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import trio
@@ -21,8 +22,14 @@ from trio_relay import (
     WebRTCConfig,
     open_node,
 )
-from trio_relay.node import negotiator
+from trio_relay.node import negotiator, proving
+from trio_relay.node.negotiation import Negotiation, WebRTC
+from trio_relay.overlay.attempts import Attempt
+from trio_relay.overlay.connecting import Connecting
+from trio_relay.overlay.negotiations import Negotiations
 from trio_relay.testing import MemoryNetwork
+from trio_relay.transports.webrtc import PeerConnection
+from trio_relay.wire.description import Candidate
 
 from .support import identity, until, url
 
@@ -134,7 +141,7 @@ async def test_webrtc_takes_the_place_of_a_websocket(autojump_clock: MockClock) 
 async def test_a_peer_without_webrtc_says_so(autojump_clock: MockClock) -> None:
     async with open_pair(GOOD, None) as pair:
         began = trio.current_time()
-        with pytest.raises(NegotiationFailed, match="no webrtc"):
+        with pytest.raises(NegotiationFailed, match="makes no WebRTC links"):
             await pair.alice.connect(pair.bob.id)
         assert trio.current_time() - began < 1
         await _rests(pair)
@@ -353,3 +360,144 @@ async def _cancelled_after(steps: int, action: Callable[[], Awaitable[None]]) ->
 
 async def _rests(pair: Pair) -> None:
     await until(lambda: pair.at_rest, seconds=60)
+
+
+async def test_an_id_that_is_used_twice_harms_nobody(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever offers chooses the id; here while our side of the first attempt is still closing its sockets."""
+    begin = Negotiations._begin
+
+    def begin_alike(self: Negotiations, attempt: Attempt, offer: str | None) -> None:
+        if attempt.ours:
+            attempt.id = b"the same"
+        begin(self, attempt, offer)
+
+    monkeypatch.setattr(Negotiations, "_begin", begin_alike)
+    async with open_pair(Behaviour(closing=1.0), Behaviour(delay=0.4)) as pair:
+        with trio.move_on_after(1.0):
+            await pair.bob.connect(pair.alice.id)
+        await trio.sleep(0.1)
+        with pytest.raises(NegotiationFailed, match="failed on the other side"):
+            await pair.bob.connect(pair.alice.id)
+        await _rests(pair)
+        await pair.bob.connect(pair.alice.id)
+        assert (await pair.alice.deliver(pair.bob.id, 1)).hops == 1
+
+
+async def test_an_attempt_that_ends_before_its_task_runs_opens_nothing(autojump_clock: MockClock) -> None:
+    async with open_pair(GOOD, GOOD) as pair:
+        await pair.alice.deliver(pair.bob.id, "a session and a record")
+        runtime = pair.alice._runtime
+        started, actions = runtime.router.connect(pair.bob.id, trio.current_time(), "webrtc")
+        assert started
+        runtime.act(actions)
+        runtime.act(runtime.router.cancel_connect(pair.bob.id))
+        await trio.sleep(1)
+        assert pair.alice.statistics().counts["negotiations_failed"] == 1
+        assert not pair.world.connections
+
+
+async def test_when_both_tasks_of_an_attempt_see_it_fail_it_fails_once(autojump_clock: MockClock) -> None:
+    class Broken:
+        """Dies while a candidate is being taken."""
+
+        def __init__(self) -> None:
+            self.dead = trio.Event()
+
+        async def create_answer(self, offer: str) -> str:
+            await trio.sleep(1)
+            self.dead.set()
+            raise NegotiationFailed("it is dead")
+
+        async def add_candidate(self, candidate: Candidate | None) -> None:
+            await self.dead.wait()
+            raise NegotiationFailed("it is dead")
+
+    @asynccontextmanager
+    async def factory(config: WebRTCConfig) -> AsyncIterator[PeerConnection]:
+        yield Broken()  # type: ignore[misc]
+
+    attempt = Negotiation(WebRTC(factory, WebRTCConfig()), "offer", lambda _: None)
+    attempt.candidate(None)
+    with pytest.raises(NegotiationFailed, match="it is dead"):
+        async with attempt.run():
+            raise AssertionError("it was made")
+
+
+async def test_who_does_not_answer_is_named(autojump_clock: MockClock) -> None:
+    """For example an older version of this package, which does not know signals."""
+    async with open_pair(GOOD, Behaviour(hang_at="answer")) as pair:
+        with pytest.raises(NegotiationFailed, match="did not answer within 10 s"):
+            await pair.alice.connect(pair.bob.id)
+
+
+async def test_a_better_link_that_is_waited_for_is_made(autojump_clock: MockClock) -> None:
+    """Also when another caller is content with the one that is there, or when that comes up first."""
+    async with open_pair(Behaviour(delay=0.1), Behaviour(delay=0.1), bob_listens=True) as pair:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(pair.alice.connect, pair.bob.id, prefer="webrtc"))
+            await trio.sleep(0.05)
+            await pair.alice.connect(pair.bob.id)
+            assert pair.alice.links[pair.bob.id].transport == "memory"
+            await pair.alice.connect(pair.bob.id)
+            assert pair.alice.links[pair.bob.id].transport == "memory"
+        assert pair.alice.links[pair.bob.id].transport == "webrtc"
+
+
+async def test_a_link_that_takes_too_long_says_what_was_tried(autojump_clock: MockClock) -> None:
+    async with open_pair(Behaviour(hang_at="offer"), limits=Limits(connect_timeout=5.0)) as pair:
+        with pytest.raises(NegotiationFailed, match="neither side has an address; no link after 5 s"):
+            await pair.alice.connect(pair.bob.id)
+        await _rests(pair)
+
+
+async def test_a_probe_over_a_channel_makes_no_link(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes pass where a link would be refused."""
+    prove = proving.prove_as_dialler
+    monkeypatch.setattr(negotiator, "prove_as_dialler", partial(prove, probe=True))
+    async with open_pair() as pair:
+        with trio.move_on_after(5):
+            await pair.alice.connect(pair.bob.id)
+        await _rests(pair)
+        assert pair.alice.id not in pair.bob.links
+        assert pair.bob.statistics().counts["negotiations_failed"] == 1
+
+
+async def test_nothing_is_lost_when_a_slow_link_gives_way(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WebSocket takes the place of a WebRTC link, while both ends have more waiting than that takes in its time."""
+    slow = Behaviour(rate=50_000)
+    async with open_pair(slow, slow, bob_listens=True, limits=Limits(dead_after=1000.0)) as pair:
+        ends = pair.alice, pair.bob
+        with monkeypatch.context() as patch:
+            patch.setattr(Connecting, "_try", lambda self, _, wish: self._give_up_socket(wish, "not yet"))
+            await pair.alice.connect(pair.bob.id)
+        for number in range(50):
+            for node, other in (ends, ends[::-1]):
+                node.send_nowait(other.id, number.to_bytes(2, "big") + bytes(10_000))
+        assert min(node.statistics().backlog for node in ends) > 200_000
+        record, runtime = await pair.alice.lookup(pair.bob.id), pair.alice._runtime
+        runtime.router._parts.membership.dial(record, 3)
+        runtime.act(runtime.router.flush())
+        with trio.fail_after(100):
+            for node in ends:
+                numbers = [int.from_bytes((await node.receive()).data[:2], "big") for _ in range(50)]  # type: ignore[index,arg-type]
+                assert sorted(numbers) == list(range(50))
+        await trio.sleep(30)
+        assert {link.transport for node in ends for link in node.links.values()} == {"memory"}
+        assert pair.world.open_connections == 0
+
+
+async def test_a_slow_line_that_is_full_does_not_pass_for_dead(autojump_clock: MockClock) -> None:
+    """All that waits there takes longer than `dead_after`; a ping overtakes most of it."""
+    slow = Behaviour(rate=60_000, delay=0.01)
+    async with open_pair(slow, slow) as pair:
+        await pair.alice.connect(pair.bob.id)
+        since = pair.alice.links[pair.bob.id].since
+        for _ in range(40):
+            await pair.alice.send(pair.bob.id, bytes(60_000))
+        assert trio.current_time() - since > 2 * Limits().dead_after
+        link = pair.alice.links[pair.bob.id]
+        assert (link.transport, link.since) == ("webrtc", since)

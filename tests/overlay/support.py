@@ -121,6 +121,7 @@ class Bench:
         legacy: bool = False,
         admits: Callable[[NodeId], bool] = lambda _: True,
         webrtc: int = 0,
+        negotiation_timeout: float = 10.0,
     ) -> None:
         own = key(0)
         self.limits = limits or Limits()
@@ -139,6 +140,7 @@ class Bench:
             admission=Admission(admits, admits),
             legacy=legacy,
             webrtc=webrtc,
+            negotiation_timeout=negotiation_timeout,
         )
         self.id = self.router.record.id
         if relaying:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trio_relay.limits import Limits
-from trio_relay.overlay.actions import Action, Connected, Dial, Found, Linked, LinkRefused, NotConnected
+from trio_relay.overlay.actions import Action, Connected, Dial, Found, Linked, LinkRefused, NotConnected, Preference
 from trio_relay.overlay.table import Rank
 from trio_relay.wire.frame import Kind, parse_frames_untrusted
 from trio_relay.wire.hello import Reason
@@ -53,7 +53,11 @@ def test_an_unknown_peer_is_looked_up_first(bench: Bench, link: BenchLink) -> No
     actions = bench.receive(link, bench.frame(link, Kind.FOUND, message_id=query.message_id, payload=payload))
     assert dials(actions) == [PEER]
     assert not of(actions, Found)
-    assert bench.router.cancel_connect(PEER) == (True, [])
+    so_far = bench.router.connecting(PEER)
+    assert so_far is not None
+    assert so_far.known
+    assert bench.router.cancel_connect(PEER) == []
+    assert bench.router.connecting(PEER) is None
 
 
 def test_a_peer_without_an_address_is_asked_to_dial_us(bench: Bench, link: BenchLink) -> None:
@@ -98,7 +102,8 @@ def test_it_is_tried_again_until_its_deadline(bench: Bench, link: BenchLink) -> 
     actions = connect(bench) + bench.advance(60.0)
     assert len(sent(actions, kind=Kind.CONNECT)) == 8
     assert of(actions, NotConnected) == [NotConnected(PEER, "no link after 15 s", known=True)]
-    assert bench.router.cancel_connect(PEER) == (False, [])
+    assert bench.router.connecting(PEER) is None
+    assert bench.router.cancel_connect(PEER) == []
 
 
 def test_a_link_that_is_there_is_only_marked(bench: Bench, link: BenchLink) -> None:
@@ -348,7 +353,7 @@ def test_nobody_who_answers_is_unknown(known: bool) -> None:
     world.advance(20.0)
     [outcome] = of(alice.outcomes, NotConnected)
     assert outcome.known is known
-    assert ("refused: disconnected" in outcome.reason) is known
+    assert ("disconnected this node" in outcome.reason) is known
     assert "no link after 15 s" in outcome.reason
 
 
@@ -439,3 +444,42 @@ def test_a_link_that_is_not_used_is_not_what_was_asked_for() -> None:
     neighbour = alice.router.table.get(bob.id)
     assert neighbour is not None
     assert neighbour.rank is Rank.PREFERRED
+
+
+@pytest.mark.parametrize("first", ["websocket", "webrtc"])
+def test_of_two_callers_each_gets_what_it_prefers(first: Preference) -> None:
+    """Neither has to wait for the other's link, and the one that is still to be made is made."""
+    world, alice, bob = listening(1)
+    second: Preference = "webrtc" if first == "websocket" else "websocket"
+    world.connect(alice, bob, first)
+    world.connect(alice, bob, second)
+    assert begun(alice) == [True]
+    world.dialled(alice, success=True)
+    for end in world.new_ends():
+        world.come_up(end)
+    assert alice.outcomes == [Connected(bob.id, "websocket")]
+    assert alice.waiting == {bob.id: {"webrtc"}}
+    world.settle(1.0)
+    assert alice.outcomes[1:] == [Connected(bob.id)]
+    neighbour = alice.router.table.get(bob.id)
+    assert neighbour is not None
+    assert neighbour.rank is Rank.PREFERRED
+
+
+def test_who_is_content_with_what_is_there_ends_nobodys_wish_for_more() -> None:
+    world, alice, bob = listening(1)
+    world.connect(alice, bob)
+    world.settle(1.0)
+    world.connect(alice, bob, "webrtc")
+    world.connect(alice, bob)
+    assert alice.outcomes == [Connected(bob.id), Connected(bob.id, "websocket")]
+    world.settle(1.0)
+    assert alice.outcomes[2:] == [Connected(bob.id)]
+
+
+def test_without_webrtc_no_attempt_is_put_off() -> None:
+    world = World(webrtc=0, known=False)
+    alice, bob = world.sides
+    world.connect(alice, bob)
+    world.settle(10.0)
+    assert "negotiations_full" not in alice.router.counts()

@@ -489,10 +489,10 @@ class OneEnd:
         self.act()
 
 
-kinds_of_links = st.lists(st.tuples(st.sampled_from(Rank), st.booleans()), min_size=2, max_size=3)
+kinds_of_links = st.lists(st.tuples(st.sampled_from(Rank), st.booleans()), min_size=2, max_size=6)
 
 
-@given(kinds_of_links, st.permutations(range(8)), st.randoms(use_true_random=False), st.sampled_from([0.2, 1.0, 4.0]))
+@given(kinds_of_links, st.permutations(range(12)), st.randoms(use_true_random=False), st.sampled_from([0.2, 1.0, 4.0]))
 @settings(max_examples=60)
 def test_two_ends_that_see_links_come_up_in_different_orders_keep_the_same_one(
     links: list[tuple[Rank, bool]], order: list[int], rng: random.Random, most: float
@@ -523,3 +523,43 @@ def test_two_ends_that_see_links_come_up_in_different_orders_keep_the_same_one(
     if len(links) == 2 and links[0] != links[1]:
         [kept] = one.up
         assert links[kept][0] == max(rank for rank, _ in links)
+
+
+def test_two_ends_that_see_four_links_come_up_in_opposite_orders_keep_one() -> None:
+    """Before either sees what the other closes."""
+    one, two = OneEnd(0, 1), OneEnd(1, 0)
+    for link in range(4):
+        one.comes_up(link, Rank.WEBSOCKET, dialled=True)
+        two.comes_up(3 - link, Rank.WEBSOCKET, dialled=False)
+    assert two.closed == []
+    for now in (5.0, 20.0):
+        for link in one.closed:
+            two.goes_down(link)
+        one.closed.clear()
+        one.advance(now)
+        two.advance(now)
+    assert one.up == two.up == {3}
+
+
+def test_a_peer_that_keeps_all_its_spares_loses_the_oldest(bench: Bench) -> None:
+    """Who dials again and again does not make us hold links without end."""
+    links = [bench.link(1, dialled=False)]
+    shut: list[object] = []
+    for _ in range(20):
+        link, actions = second(bench, 1, dialled=False)
+        links.append(link)
+        shut += closed(actions)
+    assert shut == links[:12]
+    assert bench.router.sizes()["links"] == 9
+
+
+def test_a_spare_that_takes_its_place_has_its_own_round_trip_time() -> None:
+    bench, relay = able()
+    bench.link(1)
+    neighbour = bench.router.table.get(node_id(1))
+    assert neighbour is not None
+    neighbour.rtt = 0.5
+    rtc, _ = answered(bench, relay, 1, preferred=True)
+    assert neighbour.rtt == 0.125
+    bench.router.link_down(rtc, "connection lost", bench.now)
+    assert neighbour.rtt == 0.5

@@ -123,8 +123,7 @@ class NegotiationMachine(RuleBasedStateMachine):
             sizes = side.router.sizes()
             assert sizes["negotiations"] == len(side.tries) <= CAPACITY
             assert sizes["negotiations_remembered"] <= 4096
-            # A call that a link satisfies at once answers those who wait for a better one, too; that one is made.
-            assert len(side.waiting) <= sizes["connecting"] < len(self.world.sides)
+            assert len(side.waiting) == sizes["connecting"] < len(self.world.sides)
 
     @invariant()
     def nobody_counts_a_webrtc_link_as_an_address(self) -> None:

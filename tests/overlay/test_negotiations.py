@@ -390,6 +390,28 @@ def test_one_peer_that_begins_anew_again_and_again_is_bounded_too() -> None:
     assert bench.router.sizes()["negotiations"] == 1
 
 
+def test_whom_we_want_a_link_with_opens_no_sockets_without_end_either() -> None:
+    """It ends each of its attempts before it begins the next."""
+    bench, link = bench_with()
+    bench.router.connect(node_id(500), bench.now)
+    started = 0
+    for number in range(100):
+        negotiation = number.to_bytes(8, "big")
+        started += len(of(receive(bench, link, Offer(number, SDP).to_bytes(), 500, negotiation), Negotiate))
+        receive(bench, link, Over(Reason.UNWANTED).to_bytes(), 500, negotiation)
+    assert started == 20
+    assert len(of(receive(bench, link, OFFER, 501), Negotiate)) == 1, "strangers are counted apart"
+
+
+def test_an_attempt_may_take_as_long_as_it_is_said_to() -> None:
+    bench, link = bench_with(negotiation_timeout=60.0)
+    receive(bench, link, OFFER)
+    bench.advance(60.0)
+    assert bench.router.sizes()["negotiations"] == 1
+    assert of(bench.advance(11.0), EndNegotiation)
+    assert bench.count("negotiations_expired") == 1
+
+
 # What nobody honest sends
 
 

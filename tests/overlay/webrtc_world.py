@@ -107,8 +107,8 @@ class Side:
         self.ends: list[End] = []
         self.tries: dict[bytes, Try] = {}
         self.dials: list[Dial] = []
-        self.waiting: dict[NodeId, int] = {}
-        """Calls of `connect` without an end."""
+        self.waiting: dict[NodeId, set[Preference]] = {}
+        """What calls of `connect` without an end prefer."""
         self.outcomes: list[Action] = []
         self.linked: set[NodeId] = set()
 
@@ -168,7 +168,9 @@ class World:
                 case CloseLink(link=End() as end):
                     self._close(end)
                 case Connected() | NotConnected() | LinkRefused():
-                    side.waiting.pop(action.id, None)
+                    left = side.waiting.pop(action.id, set())
+                    if isinstance(action, Connected) and action.only is not None and left - {action.only}:
+                        side.waiting[action.id] = left - {action.only}
                     side.outcomes.append(action)
                 case Linked():
                     side.linked.add(action.id)
@@ -315,12 +317,12 @@ class World:
     def connect(self, side: Side, other: Side, prefer: Preference = "websocket") -> None:
         started, actions = side.router.connect(other.id, self.now, prefer)
         if started:
-            side.waiting[other.id] = side.waiting.get(other.id, 0) + 1
+            side.waiting.setdefault(other.id, set()).add(prefer)
         self.act(side, actions)
 
     def cancel(self, side: Side, other: Side) -> None:
         side.waiting.pop(other.id, None)
-        self.act(side, side.router.cancel_connect(other.id)[1])
+        self.act(side, side.router.cancel_connect(other.id))
 
     def disconnect(self, side: Side, other: Side) -> None:
         self.act(side, side.router.disconnect(other.id, self.now))

@@ -178,6 +178,7 @@ class Configuration:
         if identity is None and passphrase is not None:
             raise UsageError("expected --identity beside --passphrase-file (identity in [overlay])")
         ca = values.get("overlay.ca")
+        stun, turn = _as_list(values.get("overlay.stun", [])), _as_list(values.get("overlay.turn", []))
         return NodeSettings(
             bootstrap=_checked("overlay.bootstrap", _as_list(values.get("overlay.bootstrap", [])), parse_ws_url),
             identity=self._identity(identity, passphrase) if identity is not None else None,
@@ -185,11 +186,7 @@ class Configuration:
             or None,
             client_tls=self._client_tls(ca) if ca is not None else None,
             legacy=values.get("overlay.legacy", False),
-            webrtc=make_webrtc(
-                values.get("overlay.webrtc", False),
-                _as_list(values.get("overlay.stun", [])),
-                _as_list(values.get("overlay.turn", [])),
-            ),
+            webrtc=make_webrtc(values.get("overlay.webrtc", bool(stun or turn)), stun, turn),
         )
 
     def _identity(self, file: str, passphrase_file: str | None) -> Identity:

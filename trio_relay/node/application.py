@@ -11,9 +11,9 @@ import trio
 
 from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
 from ..overlay.actions import Found, LinkRefused, NotConnected, Preference
+from ..overlay.words import explain
 from ..transports.admission import TransportStatistics
 from ..wire.content import decode_content_untrusted
-from ..wire.hello import Refusal
 from ..wire.ids import NodeId, short
 from ..wire.record import PeerRecord
 from .desk import Waiter
@@ -144,22 +144,24 @@ class Application:
         self._desk.check_open()
         if runtime.legacy is not None and runtime.legacy.is_linked(to):
             return
-        with self._desk.wish(to) as waiter:
-            known = False
+        with self._desk.wish(to, prefer) as waiter:
             try:
                 with trio.move_on_after(runtime.limits.connect_timeout):
                     await self._ask_for_link(to, prefer)
                     self._check_connected(to, await waiter.get())
                     return
             finally:
+                so_far = self._router.connecting(to)
                 if self._desk.wishes(to) == 1:
                     if runtime.legacy is not None:
                         runtime.legacy.cancel_connect(to)
-                    known, actions = self._router.cancel_connect(to)
-                    runtime.act(actions)
-                # The router's own deadline for it may have come a moment earlier.
-                known = known or self._router.record_of(to) is not None
-        if known:
+                    runtime.act(self._router.cancel_connect(to))
+        if waiter.settled:  # in the same moment
+            self._check_connected(to, await waiter.get())
+            return
+        if so_far is not None and self._originals_for(to) is None:
+            self._check_connected(to, so_far)
+        if self._router.record_of(to) is not None:
             raise NegotiationFailed(f"{short(to)} is known, but no link with it came about in time")
         raise PeerUnreachable(f"no record of {short(to)} was found", "not_delivered")
 
@@ -178,7 +180,7 @@ class Application:
 
     def _check_connected(self, to: NodeId, result: object) -> None:
         if isinstance(result, LinkRefused):
-            reason = Refusal(result.reason, {}).name
+            reason = explain(result.reason)
             raise NegotiationFailed(f"{short(to)} could not be dialled and does not dial us: {reason}")
         if isinstance(result, NotConnected):
             if result.known:

@@ -33,7 +33,7 @@ class Batch:
     frames: int
     size: int
     via: object
-    control: bool
+    control: int
     text: bool = False
     dropped: bool = False
 
@@ -48,7 +48,7 @@ class _Share:
 
 
 class Backlog:
-    """Accounting of the batches that wait; the batches themselves are in the link's memory channel."""
+    """Accounting of the batches that wait; the batches themselves are in the queues of the link."""
 
     __slots__ = (
         "_control_bytes",

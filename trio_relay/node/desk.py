@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import trio
 
 from ..limits import Limits
+from ..overlay.actions import Preference
 from ..wire.ids import NodeId
 from .events import Events
 from .values import Event, Message
@@ -39,6 +40,11 @@ class Waiter:
             self._result = result
             self._done.set()
 
+    @property
+    def settled(self) -> bool:
+        """Whether `get` need not wait."""
+        return self._done.is_set()
+
     async def get(self) -> object:
         """Waits for the result; raises it if it is an exception."""
         await self._done.wait()
@@ -63,7 +69,7 @@ class Desk:
         self.lost = 0
         self.closed = False
         self._lookups: Final = set[Waiter]()
-        self._wishes: Final = dict[NodeId, set[Waiter]]()
+        self._wishes: Final = dict[NodeId, dict[Waiter, Preference]]()
         self._changed = trio.Event()
         self._mailbox_in, self._mailbox_out = trio.open_memory_channel[tuple[Message, int]](limits.mailbox_messages)
 
@@ -99,14 +105,14 @@ class Desk:
         self.change()
 
     @contextmanager
-    def wish(self, peer: NodeId) -> Iterator[Waiter]:
+    def wish(self, peer: NodeId, prefer: Preference = "websocket") -> Iterator[Waiter]:
         """Waits for a link with a peer, or for its refusal."""
         waiter = Waiter()
-        self._wishes.setdefault(peer, set()).add(waiter)
+        self._wishes.setdefault(peer, {})[waiter] = prefer
         try:
             yield waiter
         finally:
-            self._wishes[peer].discard(waiter)
+            del self._wishes[peer][waiter]
             if not self._wishes[peer]:
                 del self._wishes[peer]
 
@@ -124,10 +130,11 @@ class Desk:
         finally:
             self._lookups.discard(waiter)
 
-    def grant(self, peer: NodeId, result: object) -> None:
-        """Ends the waiting for a link."""
-        for waiter in self._wishes.get(peer, ()):
-            waiter.put(result)
+    def grant(self, peer: NodeId, result: object, only: Preference | None = None) -> None:
+        """Ends the waiting for a link, of all or of those with that preference."""
+        for waiter, prefer in self._wishes.get(peer, {}).items():
+            if only in (None, prefer):
+                waiter.put(result)
 
     def change(self) -> None:
         """Wakes whoever waits for links, or for room."""

@@ -4,18 +4,20 @@ Rules of this file:
 
 1. Whoever sends never waits: a batch is written at once, or joins the backlog, or is dropped and counted.
 2. A writer task exists only while there is a backlog; while it runs nobody else writes.
-3. A write that fails or is interrupted ends the connection; its reader sees that and reports the link down.
+3. Signs of life (`URGENT`) overtake what waits. Everything else keeps its order, a goodbye above all.
+4. A write that fails or is interrupted ends the connection; its reader sees that and reports the link down.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
 
 from ..limits import Limits
+from ..overlay.actions import URGENT
 from ..transports.connection import Buffer, Connection
 from ..transports.data_channel import DataChannelConnection, TextChannelConnection
 from ..wire.addresses import network_group, scope, split_host_port
@@ -43,7 +45,6 @@ class Link:
     """
 
     __slots__ = (
-        "_batches",
         "_closed",
         "_closing",
         "_drained",
@@ -53,6 +54,7 @@ class Link:
         "_queue",
         "_room",
         "_start_soon",
+        "_urgent",
         "_writing",
         "backlog",
         "connection",
@@ -89,8 +91,8 @@ class Link:
         self.reason = "connection lost"
         self._limits: Final = limits
         self._start_soon: Final = start_soon
-        self._batches: trio.MemorySendChannel[Batch] | None = None
-        self._queue: trio.MemoryReceiveChannel[Batch] | None = None
+        self._urgent: deque[Batch] | None = None
+        self._queue: deque[Batch] | None = None
         self._held: Batch | None = None
         self._writing = False
         self._in_hand = 0
@@ -105,7 +107,7 @@ class Link:
     # Sending
 
     def transmit(
-        self, pieces: Sequence[Buffer], frames: int, size: int, via: object, *, control: bool, text: bool = False
+        self, pieces: Sequence[Buffer], frames: int, size: int, via: object, *, control: int, text: bool = False
     ) -> None:
         """Sends a batch, now or when its turn comes."""
         if self._closing:
@@ -124,12 +126,13 @@ class Link:
     def _enqueue(self, batch: Batch) -> None:
         if not self.backlog.add(batch):
             return
-        if self._batches is None:
-            # Dropped batches keep their place until the writer meets them, hence twice the bound.
-            self._batches, self._queue = trio.open_memory_channel[Batch](2 * self._limits.backlog_frames)
-        try:
-            self._batches.send_nowait(batch)
-        except trio.WouldBlock:
+        if self._urgent is None or self._queue is None:
+            self._urgent, self._queue = deque(), deque()
+        queue = self._urgent if batch.control == URGENT else self._queue
+        # Dropped batches keep their place until the writer meets them, hence twice the bound.
+        if len(queue) < 2 * self._limits.backlog_frames:
+            queue.append(batch)
+        else:
             self.backlog.remove(batch)
             self.backlog.counts["backlog_full"] += batch.frames
         self._start_writer()
@@ -176,11 +179,8 @@ class Link:
         held, self._held = self._held, None
         if held is not None:
             return held
-        while self._queue is not None:
-            try:
-                batch = self._queue.receive_nowait()
-            except trio.WouldBlock:
-                return None
+        while queue := self._urgent or self._queue:
+            batch = queue.popleft()
             if not batch.dropped:
                 self.backlog.remove(batch)
                 if not self.high:
@@ -231,6 +231,11 @@ class Link:
             if self._drained is None:
                 self._drained = trio.Event()
             await self._drained.wait()
+
+    def hand_over(self, other: Link) -> None:
+        """What waits here leaves over another link with the same peer, before what is sent there from now on."""
+        while (batch := self._next()) is not None:
+            other.transmit(batch.pieces, batch.frames, batch.size, batch.via, control=batch.control)
 
     def info(self, role: str, rtt: float | None) -> LinkInfo:
         """What the application is told."""

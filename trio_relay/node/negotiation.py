@@ -94,6 +94,7 @@ class Negotiation:
         self._label: Final = label
         self._protocol: Final = protocol
         self._answer = ""
+        self._offered = False
         self._answered: Final = trio.Event()
         self._candidates_in, self._candidates_out = trio.open_memory_channel[Candidate | None](_CANDIDATES)
         self._scope: Final = trio.CancelScope()
@@ -133,6 +134,8 @@ class Negotiation:
         # First the place, then the connection: a refused attempt opens no sockets.
         async with self._candidates_out, AsyncExitStack() as stack:
             with webrtc.attempt():
+                if self._scope.cancel_called:
+                    raise NegotiationFailed(self._reason)
                 connection = await stack.enter_async_context(webrtc.factory(webrtc.config))
                 opened = await self._make_in_time(connection, webrtc.config.negotiation_timeout)
             yield opened
@@ -142,8 +145,11 @@ class Negotiation:
         with self._scope, trio.move_on_after(timeout) as patience:
             opened = await self._make(connection)
         if opened is None:
-            late = patience.cancelled_caught
-            raise NegotiationFailed(f"no connection after {timeout:g} s" if late else self._reason)
+            if not patience.cancelled_caught:
+                raise NegotiationFailed(self._reason)
+            unanswered = self._offered and not self._answered.is_set()
+            what = "the other side did not answer within" if unanswered else "no connection after"
+            raise NegotiationFailed(f"{what} {timeout:g} s")
         return opened
 
     async def _make(self, connection: PeerConnection) -> Opened:
@@ -154,6 +160,9 @@ class Negotiation:
                 made.append(await self._open(connection))
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
+            failures, bugs = group.split(NegotiationFailed)
+            if failures is not None and bugs is None:
+                raise failures.exceptions[0] from None  # both tasks saw the connection fail
             raise_alone(group)
         return made[0]
 
@@ -161,6 +170,7 @@ class Negotiation:
         if self._offer is None:
             offer = await connection.create_offer(self._label, protocol=self._protocol)
             self._describe(offer)
+            self._offered = True
             await self._answered.wait()
             answer = self._answer
             await connection.accept_answer(answer)

@@ -44,17 +44,20 @@ class Negotiator:
         """Carries out what the router wants; does not wait."""
         attempt = self._attempts.get(action.negotiation)
         match action:
+            case Negotiate() if attempt is None:
+                self._begin(action)
             case Negotiate():
-                if not self._runtime.desk.closed:
-                    self._runtime.services.start_soon(self._run, action)
+                # Strangers choose the ids of their offers; this one's first attempt has not ended here.
+                self._runtime.services.start_soon(self._report, action, "the other side used an id twice")
             case Answered() if attempt is not None:
                 attempt.answer(action.answer)
             case EndNegotiation() if attempt is not None:
                 attempt.cancel(action.reason)
 
-    async def _run(self, action: Negotiate) -> None:
-        """An attempt from its beginning, and the link that comes of it to its end."""
+    def _begin(self, action: Negotiate) -> None:
         runtime, webrtc = self._runtime, self._webrtc
+        if runtime.desk.closed:
+            return
         made: list[tuple[DataChannelConnection, Introduced]] = []
 
         async def establish(opened: Opened) -> None:
@@ -69,12 +72,19 @@ class Negotiator:
             label=SUBPROTOCOL,
             protocol=SUBPROTOCOL,
         )
+        # At once: it may be ended before its task runs.
         self._attempts[action.negotiation] = attempt
+        runtime.services.start_soon(self._run, action, attempt, made)
+
+    async def _run(
+        self, action: Negotiate, attempt: Negotiation, made: list[tuple[DataChannelConnection, Introduced]]
+    ) -> None:
+        """An attempt from its beginning, and the link that comes of it to its end."""
         try:
             async with attempt.run():
-                del self._attempts[action.negotiation]
+                self._forget(action, attempt)
                 connection, introduced = made.pop()
-                running = runtime.run_link(
+                running = self._runtime.run_link(
                     connection,
                     introduced.peer,
                     introduced.messages,
@@ -85,12 +95,20 @@ class Negotiator:
                 del introduced  # an idle link does not hold it
                 await running
         except _EXPECTED as error:
-            runtime.counts["negotiations_failed"] += 1
             logger.debug("no WebRTC link with %s: %s", short(action.id), error)
-            now = trio.current_time()
-            runtime.act(runtime.router.negotiation_failed(action.negotiation, str(error), now))
+            await self._report(action, str(error))
         finally:
-            self._attempts.pop(action.negotiation, None)
+            self._forget(action, attempt)
+
+    def _forget(self, action: Negotiate, attempt: Negotiation) -> None:
+        if self._attempts.get(action.negotiation) is attempt:
+            del self._attempts[action.negotiation]
+
+    async def _report(self, action: Negotiate, reason: str) -> None:
+        """It came to nothing; does not wait."""
+        runtime = self._runtime
+        runtime.counts["negotiations_failed"] += 1
+        runtime.act(runtime.router.negotiation_failed(action.negotiation, reason, trio.current_time()))
 
     def _describe(self, negotiation: bytes, description: str) -> None:
         runtime = self._runtime
@@ -126,4 +144,6 @@ class Negotiator:
             raise NegotiationFailed("the other side sent text over a channel between nodes")
         if introduced.peer.id != action.id or introduced.peer.authority != authority:
             raise NegotiationFailed("the channel leads to somebody else")
+        if introduced.peer.probe:
+            raise NegotiationFailed("the other side wants no link, but probes for one")
         return introduced

@@ -104,11 +104,10 @@ async def open_node(
     async with _open_factory(config, limits, counts) as factory, open_services() as services:
         transport = _transport(network, addresses, limits, tls, client_tls, services)
         me = identity or Identity.generate()
-        negotiations = 0 if config is None else config.negotiations
-        runtime = Runtime(me, limits, services, counts, legacy, admission, sealing, negotiations)
-        if config is not None and factory is not None:
-            runtime.webrtc = WebRTC(factory, config)
-            runtime.negotiate = Negotiator(runtime, runtime.webrtc).act
+        maker = None if config is None or factory is None else WebRTC(factory, config)
+        runtime = Runtime(me, limits, services, counts, legacy, admission, sealing, maker)
+        if maker is not None:
+            runtime.negotiate = Negotiator(runtime, maker).act
         services.start_soon(runtime.route)
         if legacy:
             runtime.legacy = keeper = Gatekeeper(runtime, transport)

@@ -101,7 +101,7 @@ class Runtime:
         legacy: bool,
         admission: Admission = EVERYBODY,
         sealing: Sealing | None = None,
-        negotiations: int = 0,
+        webrtc: WebRTC | None = None,
     ) -> None:
         self.identity: Final = identity
         self.limits: Final = limits
@@ -122,12 +122,13 @@ class Runtime:
             legacy=legacy,
             admission=admission,
             sealing=sealing,
-            webrtc=negotiations,
+            webrtc=0 if webrtc is None else webrtc.config.negotiations,
+            negotiation_timeout=10.0 if webrtc is None else webrtc.config.negotiation_timeout,
         )
         self.links: Final = set[Link]()
         self.dial: Callable[[Dial], None] = lambda _: None
         self.negotiate: Callable[[Negotiate | Answered | EndNegotiation], None] = lambda _: None
-        self.webrtc: WebRTC | None = None
+        self.webrtc: Final = webrtc
         self.legacy: Originals | None = None
         self.lonely = trio.Event()
         self._inbound_in, self._inbound_out = trio.open_memory_channel[Inbound](limits.inbound_batches)
@@ -161,8 +162,7 @@ class Runtime:
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
                 self.act(router.handle_timeout(trio.current_time()))
-                # What waited too long for a link or a session has made room.
-                self.desk.change()
+                self.desk.change()  # what waited too long for a link or a session has made room
             if handled == self.limits.inbound_batches:
                 await trio.lowlevel.checkpoint()
 
@@ -224,7 +224,8 @@ class Runtime:
             case Linked(link=Link() as link):
                 logger.debug("%s linked with %s", short(self.identity.id), short(action.id))
                 self.desk.events.publish(LinkUp(action.id, *self._details(link)))
-                self.desk.grant(action.id, link)
+                if self.router.connecting(action.id) is None:
+                    self.desk.grant(action.id, link)
                 self.desk.change()
                 if self.legacy is not None:
                     self.legacy.overlay_changed()
@@ -235,12 +236,13 @@ class Runtime:
                     self.lonely.set()
                     self.lonely = trio.Event()
                 self.desk.change()
-            case Relinked(link=Link() as link):
+            case Relinked(link=Link() as link, old=Link() as old):
+                old.hand_over(link)
                 self.desk.events.publish(LinkChanged(action.id, *self._details(link)))
             case NotConnected() if self.legacy is not None and self.legacy.claims(action.id):
                 pass  # the gateway knows more of an id without a key
             case Connected() | LinkRefused() | NotConnected():
-                self.desk.grant(action.id, action)
+                self.desk.grant(action.id, action, action.only if isinstance(action, Connected) else None)
             case Negotiate() | Answered() | EndNegotiation():
                 self.negotiate(action)
             case SessionReady():
@@ -261,10 +263,9 @@ class Runtime:
     # Links
 
     def admit(self, peer: NodeId, probe: bool, claims_relay: bool) -> tuple[Reason, bytes] | None:
-        """Whether a proven dialler may link with us: None, or the reason and, when full, relays to try instead."""
-        if self.desk.closed:
-            return Reason.SHUTDOWN, b""
-        return self.router.admit(peer, probe, claims_relay, trio.current_time())
+        """See `Router.admit`."""
+        now = trio.current_time()
+        return (Reason.SHUTDOWN, b"") if self.desk.closed else self.router.admit(peer, probe, claims_relay, now)
 
     def link(self, connection: Connection, peer: NodeId, *, dialled: bool, legacy: bool = False) -> Link:
         """A new link over a connection whose other end is known."""
@@ -313,20 +314,21 @@ class Runtime:
         await link.close(Reason.UNWANTED)
 
     def _link_up(self, link: Link, peer: Proven, url: str, rtt: float | None, negotiation: bytes) -> None:
-        actions = self.router.link_up(
-            link,
-            peer.id,
-            trio.current_time(),
-            dialled=link.dialled,
-            url=url,
-            authority=peer.authority,
-            record=peer.record,
-            group=link.group,
-            scope=link.scope,
-            rtt=rtt,
-            negotiation=negotiation,
+        self.act(
+            self.router.link_up(
+                link,
+                peer.id,
+                trio.current_time(),
+                dialled=link.dialled,
+                url=url,
+                authority=peer.authority,
+                record=peer.record,
+                group=link.group,
+                scope=link.scope,
+                rtt=rtt,
+                negotiation=negotiation,
+            )
         )
-        self.act(actions)
 
     def _link_down(self, link: Link, reason: str, *, alive: bool) -> None:
         self.act(self.router.link_down(link, reason, trio.current_time(), alive=alive))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from ..wire.content import Data
 from ..wire.hello import Reason
@@ -11,6 +11,7 @@ from ..wire.ids import NodeId
 from ..wire.record import PeerRecord
 
 __all__ = [
+    "URGENT",
     "Acknowledged",
     "Action",
     "Answered",
@@ -38,6 +39,10 @@ __all__ = [
 LinkHandle: TypeAlias = object
 """Names one live link; whoever calls the router chooses what it is. Compared by identity."""
 
+URGENT: Final = 2
+"""`Transmit.control` of signs of life: behind a full backlog on a slow line they would come so late that a link that
+lives passes for dead. Nothing else, lest frames that end a link overtake the last messages over it."""
+
 Preference: TypeAlias = Literal["websocket", "webrtc"]
 """Which kind of direct link is tried first."""
 
@@ -48,14 +53,14 @@ class Transmit:
 
     Attributes:
         via: the link it came from, None for our own.
-        control: whether it may use the part of a backlog that is kept for control.
+        control: whether it may use the part of a backlog that is kept for control; `URGENT`: and overtakes what waits.
         frames: how many frames the pieces are.
         size: how many bytes.
     """
 
     link: LinkHandle
     via: LinkHandle | None
-    control: bool
+    control: int
     pieces: list[bytes | bytearray | memoryview]
     frames: int
     size: int
@@ -135,10 +140,11 @@ class Unlinked:
 
 @dataclass(frozen=True, slots=True)
 class Relinked:
-    """Frames for that neighbour leave over another one of its links from now on."""
+    """Frames for that neighbour leave over another one of its links from now on, those that wait for `old` first."""
 
     id: NodeId
     link: LinkHandle
+    old: LinkHandle = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +196,14 @@ class LinkRefused:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The link that the application asked for (`Router.connect`) is up; after `Linked` or `Relinked`, if it is new."""
+    """The link that the application asked for (`Router.connect`) is up; after `Linked` or `Relinked`, if it is new.
+
+    Attributes:
+        only: whose wish it is, by their preference; the others still wait. None: of all.
+    """
 
     id: NodeId
+    only: Preference | None = None
 
 
 @dataclass(frozen=True, slots=True)

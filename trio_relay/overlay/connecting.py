@@ -6,7 +6,9 @@ Rules of this file:
    has begun goes on beside the other.
 2. The first link that comes up is what the application asked for, and ends the attempt at a WebRTC link that was
    made for it. But who prefers WebRTC has asked for no WebSocket link before WebRTC had its time.
-3. Every wish ends in `Connected` or `NotConnected`, or is cancelled.
+3. Callers who wish for a link with the same peer share one wish. If some of them prefer WebRTC, it does; the others
+   are content with a WebSocket as soon as there is one.
+4. Every wish ends in `Connected` or `NotConnected`, or is cancelled.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 from .._bounded import TokenBucket
 from ..exceptions import RemoteProtocolError
 from ..wire.frame import Kind
-from ..wire.hello import Reason, Refusal
+from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.record import join_records, split_records_untrusted
 from .actions import Connected, Found, LinkRefused, NotConnected, Preference
@@ -29,6 +31,7 @@ from .negotiations import Negotiations
 from .session.sessions import Sessions
 from .state import State
 from .table import Neighbour, Rank
+from .words import explain
 
 __all__ = ["Connecting"]
 
@@ -46,6 +49,7 @@ class _Wish:
 
     Attributes:
         prefers_webrtc: whether a WebRTC link is wanted rather than a WebSocket.
+        shared: whether somebody waits, too, who does not prefer WebRTC.
         dial_at: when a WebSocket link is tried next.
         offer_at: when a WebRTC link is offered next.
         yield_at: from when on a WebSocket link will do.
@@ -62,6 +66,7 @@ class _Wish:
     dial_at: float
     offer_at: float
     yield_at: float
+    shared: bool = False
     beside: bool = False
     asked: bytes = b""
     known: bool = False
@@ -104,39 +109,56 @@ class Connecting:
         self._membership.allow(node_id)
         neighbour = state.table.get(node_id)
         webrtc = prefer == "webrtc" and self._negotiations.enabled
+        old = self._wishes.get(node_id)
         if neighbour is not None and not (webrtc and neighbour.rank is Rank.WEBSOCKET):
-            neighbour.wanted = True
-            state.do(Connected(node_id))
+            self._content(neighbour, None if old is None else "websocket")
             return True
-        if node_id not in self._wishes and len(self._wishes) >= state.limits.lookups:
+        if old is None and len(self._wishes) >= state.limits.lookups:
             state.counts["connect_refused"] += 1
             return False
-        timeout = state.limits.connect_timeout
-        if webrtc:
-            half = state.now + timeout / 2
-            wish = _Wish(state.now + timeout, True, half, state.now, half)
-            wish.beside = wish.known = neighbour is not None
-        else:
-            offer_at = state.now + _PATIENCE if self._negotiations.enabled else _NEVER
-            wish = _Wish(state.now + timeout, False, state.now, offer_at, state.now)
+        wish = self._new_wish(webrtc=webrtc or (old is not None and old.prefers_webrtc))
+        wish.beside = wish.known = neighbour is not None
+        if old is not None:
+            wish.known = wish.known or old.known
+            wish.shared = old.shared or webrtc != old.prefers_webrtc
+            if wish.shared:
+                wish.dial_at = state.now
+            if old.prefers_webrtc:
+                wish.yield_at = min(wish.yield_at, old.yield_at)
         self._wishes[node_id] = wish
         self._advance(node_id, wish)
         return True
 
-    def cancel(self, node_id: NodeId) -> bool:
-        """The application stopped waiting; returns whether the peer is known."""
-        wish = self._wishes.pop(node_id, None)
-        if wish is None:
-            return False
-        known = wish.known or self._negotiations.heard(node_id)
-        self._negotiations.give_up(node_id, Reason.UNWANTED, "cancelled", ours=True)
-        return known
+    def _new_wish(self, *, webrtc: bool) -> _Wish:
+        now, timeout = self._state.now, self._state.limits.connect_timeout
+        if webrtc:
+            return _Wish(now + timeout, True, now + timeout / 2, now, now + timeout / 2)
+        return _Wish(now + timeout, False, now, now + _PATIENCE if self._negotiations.enabled else _NEVER, now)
+
+    def cancel(self, node_id: NodeId) -> None:
+        """The application stopped waiting."""
+        if self._wishes.pop(node_id, None) is not None:
+            self._negotiations.give_up(node_id, Reason.UNWANTED, "cancelled", ours=True)
+
+    def so_far(self, node_id: NodeId) -> NotConnected | None:
+        """How a wish would end if its time was up now; None if there is none."""
+        wish = self._wishes.get(node_id)
+        return None if wish is None else self._too_late(node_id, wish)
+
+    def _too_late(self, node_id: NodeId, wish: _Wish) -> NotConnected:
+        late = f"no link after {self._state.limits.connect_timeout:g} s"
+        return self._not_connected(node_id, wish, wish.no_socket, wish.no_webrtc, late)
+
+    def _not_connected(self, node_id: NodeId, wish: _Wish, *reasons: str) -> NotConnected:
+        proven = self._sessions is not None and self._sessions.knows(node_id)
+        known = wish.known or proven or self._negotiations.heard(node_id)
+        return NotConnected(node_id, "; ".join(filter(None, reasons)), known)
 
     def disconnected(self, node_id: NodeId) -> None:
         """The application wants no link with that peer any more."""
         wish = self._wishes.get(node_id)
         if wish is not None:
-            self._fail(node_id, wish, "disconnected")
+            self._fail(self._not_connected(node_id, wish, "disconnected"))
         self._negotiations.give_up(node_id, Reason.DISCONNECTED, "disconnected", ours=False)
 
     # What happens to a wish
@@ -144,9 +166,18 @@ class Connecting:
     def linked(self, neighbour: Neighbour) -> None:
         """A link came up; it may be one that was wished for."""
         wish = self._wishes.get(neighbour.id)
-        if wish is not None and not self._fulfil(neighbour, wish) and not self._negotiations.under_way(neighbour.id):
+        if wish is None or self._fulfil(neighbour, wish):
+            return
+        if wish.shared:
+            wish.shared = False
+            self._content(neighbour, "websocket")
+        if not self._negotiations.under_way(neighbour.id):
             # Of the attempt that was under way came a link that is not used.
             wish.offer_at = min(wish.offer_at, self._state.now + _REPEAT)
+
+    def _content(self, neighbour: Neighbour, only: Preference | None) -> None:
+        neighbour.wanted = True
+        self._state.do(Connected(neighbour.id, only))
 
     def _fulfil(self, neighbour: Neighbour, wish: _Wish) -> bool:
         """Whether the link that is up is what was wished for; the wish is over then."""
@@ -154,16 +185,14 @@ class Connecting:
         if neighbour.rank is Rank.WEBSOCKET and not will_do:
             return False
         del self._wishes[neighbour.id]
-        neighbour.wanted = True
-        self._state.do(Connected(neighbour.id))
+        self._content(neighbour, None)
         self._negotiations.give_up(neighbour.id, Reason.UNWANTED, "another link came up", ours=True)
         return True
 
-    def _fail(self, node_id: NodeId, wish: _Wish, *reasons: str) -> None:
-        known = wish.known or self._negotiations.heard(node_id)
-        del self._wishes[node_id]
-        self._state.do(NotConnected(node_id, "; ".join(filter(None, reasons)), known))
-        self._negotiations.give_up(node_id, Reason.UNWANTED, "no link was made in time", ours=True)
+    def _fail(self, outcome: NotConnected) -> None:
+        del self._wishes[outcome.id]
+        self._state.do(outcome)
+        self._negotiations.give_up(outcome.id, Reason.UNWANTED, "no link was made in time", ours=True)
 
     def _advance(self, node_id: NodeId, wish: _Wish) -> None:
         """Does what is due for a wish, and ends it when it is fulfilled, or nothing is left to try."""
@@ -183,7 +212,7 @@ class Connecting:
             self._offer(node_id, wish)
         no_webrtc = wish.no_webrtc or not self._negotiations.enabled
         if no_webrtc and (wish.no_socket or wish.beside):
-            self._fail(node_id, wish, wish.no_socket, wish.no_webrtc)
+            self._fail(self._not_connected(node_id, wish, wish.no_socket, wish.no_webrtc))
 
     def _try(self, node_id: NodeId, wish: _Wish) -> None:
         state = self._state
@@ -237,7 +266,7 @@ class Connecting:
 
     def _hurry(self, wish: _Wish) -> None:
         """No WebSocket link is on its way: nothing is gained by waiting for it."""
-        if not wish.offered:
+        if not wish.offered and self._negotiations.enabled:
             wish.offer_at = min(wish.offer_at, self._state.now)
 
     def _offer(self, node_id: NodeId, wish: _Wish) -> None:
@@ -270,8 +299,7 @@ class Connecting:
         now = self._state.now
         for node_id, wish in list(self._wishes.items()):
             if wish.deadline <= now:
-                late = f"no link after {self._state.limits.connect_timeout:g} s"
-                self._fail(node_id, wish, wish.no_socket, wish.no_webrtc, late)
+                self._fail(self._too_late(node_id, wish))
             elif min(wish.dial_at, wish.offer_at) <= now:
                 self._advance(node_id, wish)
 
@@ -320,7 +348,7 @@ class Connecting:
             self._state.counts["answers_to_nothing"] += 1
         elif self._negotiations.enabled:
             wish.known = True
-            self._give_up_socket(wish, f"it does not dial us: {Refusal(payload[0], {}).name}")
+            self._give_up_socket(wish, f"it does not dial us: {explain(payload[0])}")
             self._advance(source, wish)
         else:
             del self._wishes[source]

@@ -4,10 +4,11 @@ Rules of this file:
 
 1. A peer is one neighbour, however many links it has. Of two links the one of the higher rank is used (WebSocket
    before WebRTC, unless that is preferred); of one rank the one dialled by the smaller id, of one dialler's the newer.
-   The other is a spare: it stays readable, comes into use when the first ends, and is closed by its dialler after a
-   while, by its acceptor after a longer one. Both ends know the ranks and the diallers; where those tell two links
-   apart, both ends keep the same one. Where they do not, both links have one dialler, which closes its spare before
-   the other end closes anything. So two ends that see links come up in different orders never close both.
+   The others are spares: they stay readable, and the best comes into use when the first ends. A spare is closed by its
+   dialler after a while, or as soon as that has another one; by its acceptor only after a longer while. Both ends know
+   the ranks and the diallers, so both use a link of the same rank and dialler. That dialler never closes the one that
+   it uses itself, and the other end closes none of them so soon. So two ends that see links come up in different
+   orders keep one.
 2. Whoever lets a link go says so, sends nothing more over it, and still handles what comes until the other end closes
    it; a neighbour that says it is about to end gets no more frames, and is read to its end.
 3. A neighbour that breaks the protocol, or is dead, loses its links, and nothing else.
@@ -36,16 +37,20 @@ __all__ = ["Links"]
 
 _ACCEPTOR_PATIENCE: Final = 4
 """How many times longer than its dialler the acceptor of a spare link keeps it: the dialler decides."""
+_ACCEPTED: Final = 8
+"""Spares of one peer that were accepted; a peer that does not close its own loses the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Spare:
-    """A second link with a neighbour, and when to close it."""
+    """A second link with a neighbour, and when to close it; `rtt` and `since` as they were last."""
 
     link: LinkHandle
     dialled: bool
     url: str
     rank: Rank
+    since: float
+    rtt: float | None
     until: float
 
 
@@ -66,7 +71,8 @@ class Links:
         self._liveness: Final = liveness
         self._admission: Final = admission
         self._by_link: dict[LinkHandle, Neighbour] = {}
-        self._spares: dict[NodeId, _Spare] = {}
+        self._spares: dict[NodeId, list[_Spare]] = {}
+        """The oldest first; no empty list."""
         self._leaving: dict[LinkHandle, float] = {}
 
     def __len__(self) -> int:
@@ -125,46 +131,58 @@ class Links:
         old, spare = self._spare(neighbour), self._spare(new)
         if new.record is not None and (neighbour.record is None or new.record.sequence > neighbour.record.sequence):
             neighbour.record = new.record
-        if self._wins(new, neighbour):
+        if self._wins(spare, old, neighbour):
             self._use(neighbour, spare)
             if new.rank is Rank.WEBSOCKET:
                 neighbour.group, neighbour.scope = new.group, new.scope
-            if new.rtt is not None:
-                neighbour.rtt = new.rtt
             spare = old
         else:
             self._reachability.linked(neighbour)
-        displaced = self._spares.get(neighbour.id)
-        if displaced is not None:
-            self._shut(displaced.link, Reason.DUPLICATE)
-        self._spares[neighbour.id] = spare
+        self._displace(neighbour.id, dialled=spare.dialled)
+        self._spares.setdefault(neighbour.id, []).append(spare)
         self._weigh(neighbour)
 
-    def _wins(self, new: Neighbour, neighbour: Neighbour) -> bool:
-        """Whether a second link is used instead of the first."""
-        if new.rank != neighbour.rank:
-            return new.rank > neighbour.rank
+    def _wins(self, new: _Spare, old: _Spare, neighbour: Neighbour) -> bool:
+        """Whether one of two links is used, and not the other, which is older."""
+        if new.rank != old.rank:
+            return new.rank > old.rank
         # Of links by different diallers, the one dialled by the smaller id.
-        return new.dialled == neighbour.dialled or new.dialled == (self._state.own < new.id)
+        return new.dialled == old.dialled or new.dialled == (self._state.own < neighbour.id)
+
+    def _displace(self, node_id: NodeId, *, dialled: bool) -> None:
+        """One more spare comes: whoever dialled it keeps no other, and the acceptor not too many."""
+        alike = [spare for spare in self._spares.get(node_id, ()) if spare.dialled == dialled]
+        if len(alike) >= (1 if dialled else _ACCEPTED):
+            self._drop(node_id, alike[0])
+            self._shut(alike[0].link, Reason.DUPLICATE)
+
+    def _drop(self, node_id: NodeId, spare: _Spare) -> None:
+        spares = self._spares[node_id]
+        spares.remove(spare)
+        if not spares:
+            del self._spares[node_id]
 
     def _spare(self, link: Neighbour) -> _Spare:
         patience = self._state.limits.handshake_timeout * (1 if link.dialled else _ACCEPTOR_PATIENCE)
-        return _Spare(link.link, link.dialled, link.url, link.rank, self._state.now + patience)
+        until = self._state.now + patience
+        return _Spare(link.link, link.dialled, link.url, link.rank, link.since, link.rtt, until)
 
     def _weigh(self, neighbour: Neighbour) -> None:
         """Without a WebSocket link, it does not testify to our address any longer."""
-        spare = self._spares.get(neighbour.id)
-        if neighbour.rank is not Rank.WEBSOCKET and (spare is None or spare.rank is not Rank.WEBSOCKET):
+        ranks = {neighbour.rank, *(spare.rank for spare in self._spares.get(neighbour.id, ()))}
+        if Rank.WEBSOCKET not in ranks:
             self._reachability.unwitnessed(neighbour)
 
     def _use(self, neighbour: Neighbour, spare: _Spare) -> None:
         """The neighbour's frames leave over this link from now on; its trust in us is whatever it says there."""
+        old = neighbour.link
         neighbour.link, neighbour.dialled, neighbour.url = spare.link, spare.dialled, spare.url
-        neighbour.rank, neighbour.since = spare.rank, self._state.now
+        neighbour.rank, neighbour.since = spare.rank, spare.since
+        neighbour.rtt = neighbour.rtt if spare.rtt is None else spare.rtt
         neighbour.trusts_us = False
         self._reachability.linked(neighbour)
         self._liveness.renew(neighbour)
-        self._state.do(Relinked(neighbour.id, spare.link))
+        self._state.do(Relinked(neighbour.id, spare.link, old))
 
     # Going
 
@@ -174,16 +192,20 @@ class Links:
         self._leaving.pop(link, None)
         if neighbour is None or self._state.table.get(neighbour.id) is not neighbour:
             return
-        spare = self._spares.pop(neighbour.id, None)
+        spares = self._spares.get(neighbour.id, [])
         if neighbour.link is not link:
-            if spare is not None and spare.link is not link:
-                self._spares[neighbour.id] = spare
-            self._weigh(neighbour)
-        elif spare is not None:
-            self._use(neighbour, spare)
-            self._weigh(neighbour)
+            for spare in [spare for spare in spares if spare.link is link]:
+                self._drop(neighbour.id, spare)
+        elif spares:
+            best = spares[0]
+            for spare in spares[1:]:
+                best = spare if self._wins(spare, best, neighbour) else best
+            self._drop(neighbour.id, best)
+            self._use(neighbour, best)
         else:
             self._remove(neighbour, reason, alive)
+            return
+        self._weigh(neighbour)
 
     def close(self, neighbour: Neighbour, reason: Reason, *, alive: bool = True) -> None:
         """Says goodbye and forgets the neighbour; one that lives closes the links, so that its last frames come in."""
@@ -277,8 +299,8 @@ class Links:
         for neighbour in self._liveness.overdue():
             self._state.counts["links_silent"] += 1
             self.close(neighbour, Reason.SILENT, alive=False)
-        for node_id, spare in [(i, s) for i, s in self._spares.items() if s.until <= now]:
-            del self._spares[node_id]
+        for node_id, spare in [(i, s) for i, spares in self._spares.items() for s in spares if s.until <= now]:
+            self._drop(node_id, spare)
             spared = self._state.table.get(node_id)
             if spared is not None:
                 self._weigh(spared)
@@ -290,5 +312,7 @@ class Links:
         """When `handle_timeout` has something to do."""
         deadline = self._liveness.next_deadline()
         if self._spares or self._leaving:
-            deadline = min(deadline, *(s.until for s in self._spares.values()), *self._leaving.values())
+            deadline = min(
+                deadline, *(s.until for spares in self._spares.values() for s in spares), *self._leaving.values()
+            )
         return deadline

@@ -6,6 +6,7 @@ import heapq
 from typing import Final
 
 from ..wire.frame import Kind
+from ..wire.ids import NodeId
 from .state import State
 from .table import Neighbour
 
@@ -17,7 +18,7 @@ class Liveness:
 
     def __init__(self, state: State) -> None:
         self._state: Final = state
-        self._timers: list[tuple[float, int, Neighbour]] = []
+        self._timers: list[tuple[float, int, NodeId]] = []
         self._count = 0
 
     def watch(self, neighbour: Neighbour) -> None:
@@ -31,7 +32,8 @@ class Liveness:
 
     def _push(self, at: float, neighbour: Neighbour) -> None:
         self._count += 1
-        heapq.heappush(self._timers, (at, self._count, neighbour))
+        neighbour.timer = self._count
+        heapq.heappush(self._timers, (at, self._count, neighbour.id))
 
     def _ping(self, neighbour: Neighbour) -> None:
         state = self._state
@@ -52,8 +54,9 @@ class Liveness:
         limits = state.limits
         dead: list[Neighbour] = []
         while timers and timers[0][0] <= state.now:
-            _, _, neighbour = heapq.heappop(timers)
-            if state.table.get(neighbour.id) is not neighbour:
+            _, count, node_id = heapq.heappop(timers)
+            neighbour = state.table.get(node_id)
+            if neighbour is None or neighbour.timer != count:
                 continue
             silent_since = neighbour.heard
             if neighbour.pinged is not None and silent_since <= neighbour.pinged:

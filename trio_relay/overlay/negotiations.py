@@ -21,7 +21,7 @@ from .._bounded import TokenBucket
 from ..exceptions import RemoteProtocolError
 from ..wire.description import check_description_untrusted
 from ..wire.frame import Kind
-from ..wire.hello import Reason, Refusal
+from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.signal import Answer, Offer, Over, is_offer, parse_signal_untrusted
 from .actions import Answered, EndNegotiation, Negotiate
@@ -29,15 +29,17 @@ from .attempts import Attempt, Attempts, Outcome
 from .session.sessions import Sessions
 from .state import State
 from .table import Neighbour, Rank
+from .words import explain
 
 __all__ = ["Negotiations"]
 
-_DEADLINE: Final = 20.0
-"""Of an attempt, in case that its end is never reported: longer than any negotiation is allowed to take."""
+_GRACE: Final = 10.0
+"""An attempt whose end was not reported in time ends so much later."""
 _FIRST_REPEAT: Final = 1.0
 _OFFERS_PER_SECOND: Final = 5.0
 _OFFERS_BURST: Final = 20.0
-"""Of strangers, that are taken: each opens sockets. Those beyond that wait for their next repeat."""
+"""That are taken, of strangers, and apart from them of those with whom we want a link: each opens sockets. Those beyond
+that wait for their next repeat."""
 
 Admit: TypeAlias = Callable[[NodeId, bool, bool], tuple[Reason, bytes] | None]
 
@@ -48,15 +50,20 @@ class Negotiations:
     Args:
         admit: `Links.admit`.
         capacity: how many attempts there may be at once; a quarter is kept for links that we want.
+        timeout: how long whoever carries one out may take.
     """
 
-    def __init__(self, state: State, sessions: Sessions | None, admit: Admit, capacity: int) -> None:
+    def __init__(
+        self, state: State, sessions: Sessions | None, admit: Admit, capacity: int, timeout: float = 10.0
+    ) -> None:
         self._state: Final = state
         self._sessions: Final = sessions
         self._admit: Final = admit
         self._capacity: Final = capacity
+        self._patience: Final = timeout + _GRACE
         self._attempts: Final = Attempts()
         self._offers: Final = TokenBucket(_OFFERS_PER_SECOND, _OFFERS_BURST, state.now)
+        self._wished_offers: Final = TokenBucket(_OFFERS_PER_SECOND, _OFFERS_BURST, state.now)
         self._outcomes: list[Outcome] = []
         self._sequence = 0
         self._stopped = False
@@ -96,7 +103,7 @@ class Negotiations:
         if self._stopped or len(self._attempts) >= self._capacity:
             state.counts["negotiations_full"] += 1
             return False
-        self._begin(Attempt(state.token(), peer, True, preferred, state.now + _DEADLINE), None)
+        self._begin(Attempt(state.token(), peer, True, preferred, state.now + self._patience), None)
         return True
 
     def _begin(self, attempt: Attempt, offer: str | None) -> None:
@@ -252,8 +259,8 @@ class Negotiations:
             state.counts["negotiations_glare"] += 1
         else:
             reason = self._refusal(peer, offer, current, wished=wished)
-            wanted = wished and (current is None or current.ours)
-            if reason is None and not wanted and not self._offers.take(state.now):
+            offers = self._wished_offers if wished else self._offers
+            if reason is None and not offers.take(state.now):
                 # As if it had not come: it is repeated, and there may be time for it then.
                 state.counts["offers_deferred"] += 1
                 return
@@ -267,7 +274,7 @@ class Negotiations:
                 attempts.remove(current)
                 attempts.ended(peer, current.id, Reason.UNWANTED, state.now)
                 state.do(EndNegotiation(peer, current.id, "the other side began another one"))
-            deadline = state.now + _DEADLINE
+            deadline = state.now + self._patience
             new = Attempt(negotiation, peer, False, offer.preferred, deadline, offer.sequence, copy=copy)
             self._begin(new, offer.description)
 
@@ -329,9 +336,8 @@ class Negotiations:
         if attempt is None or attempt.id != negotiation:
             self._state.counts["signals_late"] += 1
             return
-        words = f"the other side {'refused' if attempt.ours else 'ended it'}: {Refusal(reason, {}).name}"
         again = reason == Reason.DUPLICATE if attempt.ours else reason != Reason.FAILED
-        self._ended_there(attempt, words, again=again)
+        self._ended_there(attempt, explain(reason), again=again)
 
     # Time
 
@@ -341,7 +347,7 @@ class Negotiations:
         for attempt in self._attempts:
             if attempt.deadline <= now:
                 self._state.counts["negotiations_expired"] += 1
-                self._fail(attempt, Reason.FAILED, f"no connection after {_DEADLINE:g} s")
+                self._fail(attempt, Reason.FAILED, f"no connection after {self._patience:g} s")
             elif attempt.repeat_at <= now:
                 attempt.copy += 1
                 attempt.repeat_at = now + _FIRST_REPEAT * 2**attempt.copy

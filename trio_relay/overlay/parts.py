@@ -37,7 +37,14 @@ class Parts:
     """The parts share one `State`; each knows only those that it needs, so what else one's doing means for another
     is said here."""
 
-    def __init__(self, state: State, admission: Admission, sealing: Sealing | None, webrtc: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        admission: Admission,
+        sealing: Sealing | None,
+        webrtc: int,
+        negotiation_timeout: float = 10.0,
+    ) -> None:
         self.state: Final = state
         self.sessions: Final = None if sealing is None else Sessions(state, sealing, admission)
         self.reachability: Final = Reachability(state)
@@ -45,7 +52,7 @@ class Parts:
         self.discovery: Final = Discovery(state)
         self.membership: Final = Membership(state)
         self.links: Final = Links(state, self.reachability, self.membership, Liveness(state), admission)
-        self.negotiations: Final = Negotiations(state, self.sessions, self.links.admit, webrtc)
+        self.negotiations: Final = Negotiations(state, self.sessions, self.links.admit, webrtc, negotiation_timeout)
         self.connecting: Final = Connecting(
             state, self.discovery, self.membership, admission, self.sessions, self.negotiations
         )

@@ -26,7 +26,7 @@ from .parts import Parts
 from .session.sessions import Sealing
 from .state import State
 from .table import Neighbour, Rank
-from .view import RouterView
+from .view import RouterState
 
 if TYPE_CHECKING:
     import random
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 
-class Router(RouterView):
+class Router(RouterState):
     """One peer's overlay.
 
     Args:
@@ -48,6 +48,7 @@ class Router(RouterView):
         admission: who may link with us, and send to our application.
         sealing: how messages are sealed; None: they are plain, and `proven` only over their sender's own link.
         webrtc: how many WebRTC links may be negotiated at once; 0: we make none.
+        negotiation_timeout: after how long an attempt at one is reported as failed.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Router(RouterView):
         admission: Admission = EVERYBODY,
         sealing: Sealing | None = None,
         webrtc: int = 0,
+        negotiation_timeout: float = 10.0,
     ) -> None:
         state = State(
             own,
@@ -79,7 +81,7 @@ class Router(RouterView):
             wall_offset=wall_offset,
             legacy=legacy,
         )
-        super().__init__(state, Parts(state, admission, sealing, webrtc))
+        super().__init__(state, Parts(state, admission, sealing, webrtc, negotiation_timeout))
 
     # Links
 
@@ -275,11 +277,11 @@ class Router(RouterView):
         started = self._parts.connecting.connect(peer, prefer)
         return started, self._parts.settle()
 
-    def cancel_connect(self, peer: NodeId) -> tuple[bool, list[Action]]:
-        """The application stopped waiting; returns whether the peer's record had been found."""
+    def cancel_connect(self, peer: NodeId) -> list[Action]:
+        """The application stopped waiting."""
         self._parts.begin(self._state.now)
-        known = self._parts.connecting.cancel(peer)
-        return known, self._parts.settle()
+        self._parts.connecting.cancel(peer)
+        return self._parts.settle()
 
     def described(self, negotiation: bytes, description: str, now: float) -> list[Action]:
         """Our own description for an attempt (`Negotiate`) is ready."""

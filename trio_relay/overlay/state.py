@@ -10,7 +10,7 @@ from ..limits import Limits
 from ..wire.frame import MAX_MESSAGE, Kind, build_frame
 from ..wire.ids import NodeId, distance
 from ..wire.record import PeerRecord, Role, Sign, Verify, build_record
-from .actions import Action, LinkHandle, Transmit, Tunnel
+from .actions import URGENT, Action, LinkHandle, Transmit, Tunnel
 from .directory import Directory
 from .table import Neighbour, RoutingTable
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["State"]
 
+_SIGNS_OF_LIFE: Final = (Kind.PING, Kind.PONG)
 _RETRY_PATHS: Final = 8
 """A retry picks among so many of the closest relays, so that a dead path is left at once."""
 _RETRY_COPIES: Final = 2
@@ -75,7 +76,7 @@ class State:
             neighbours=self.table.ids,
         )
         self.record = self._build_record()
-        self._joining: dict[tuple[LinkHandle, LinkHandle | None, bool], Transmit] = {}
+        self._joining: dict[tuple[LinkHandle, LinkHandle | None, int], Transmit] = {}
         self._sends: list[Action] = []
         self._actions: list[Action] = []
 
@@ -112,7 +113,7 @@ class State:
         *,
         frames: int = 1,
         via: LinkHandle | None = None,
-        control: bool,
+        control: int,
     ) -> None:
         """Adds whole frames to what goes to a neighbour; joined by link, up to the size of a WebSocket message."""
         key = (to.link, via, control)
@@ -140,7 +141,7 @@ class State:
     def tell(self, neighbour: Neighbour, kind: Kind, payload: bytes = b"", message_id: bytes = bytes(8)) -> None:
         """Sends a frame to a neighbour over its own link."""
         frame = build_frame(kind, neighbour.id, self.own, message_id, payload, hop_limit=0, detours=0)
-        self.transmit(neighbour, frame, control=True)
+        self.transmit(neighbour, frame, control=URGENT if kind in _SIGNS_OF_LIFE else True)
 
     def send(
         self,

@@ -58,6 +58,7 @@ class Neighbour:
         wanted: whether the application asked for this link.
         heard: when something last came from it.
         pinged: when it was asked for a sign of life, None while no answer is outstanding.
+        timer: the number of its one entry in the heap of `Liveness`.
         rtt: newest round trip time in seconds, None before the first.
         queries: how much more it may ask and store.
     """
@@ -78,6 +79,7 @@ class Neighbour:
     wanted: bool = False
     heard: float = 0.0
     pinged: float | None = None
+    timer: int = 0
     ping_id: bytes = b""
     rtt: float | None = None
     queries: TokenBucket | None = None

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from ..wire.ids import NodeId
 from ..wire.record import PeerRecord
+from .actions import NotConnected
 from .parts import Parts
 from .state import State
 from .table import Neighbour, RoutingTable
 
-__all__ = ["RouterView"]
+__all__ = ["RouterState"]
 
 
-class RouterView:
+class RouterState:
     """The reading half of `Router`."""
 
     def __init__(self, state: State, parts: Parts) -> None:
@@ -80,6 +81,10 @@ class RouterView:
     def pending_deliveries(self) -> tuple[int, int]:
         """Confirmed messages under way, and their payload bytes."""
         return len(self._parts.endpoint.deliveries), self._parts.endpoint.deliveries.bytes
+
+    def connecting(self, peer: NodeId) -> NotConnected | None:
+        """How `Router.connect` would end if its time was up now; None if no link with that peer is being made."""
+        return self._parts.connecting.so_far(peer)
 
     def first_hop(self, to: NodeId) -> Neighbour | None:
         """The neighbour that a first attempt towards an id goes to."""

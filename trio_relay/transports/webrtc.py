@@ -6,6 +6,7 @@ WebRTC is asked for. `WebRTCConfig.factory` puts another in its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ __all__ = [
 
 KIB: Final = 1024
 
+_URL: Final = re.compile(r"(stun|turns?):[A-Za-z0-9._-]{1,253}(?::([0-9]{1,5}))?(?:\?transport=(udp|tcp))?")
+_TRANSPORTS: Final = {"stun": (None,), "turn": (None, "udp", "tcp"), "turns": (None, "tcp")}
+
 CandidateType: TypeAlias = Literal["host", "srflx", "prflx", "relay"]
 """Where an address of a connection comes from: an interface, a STUN server, the other side's packets, a TURN server."""
 
@@ -34,8 +38,9 @@ class IceServer:
     """A STUN or TURN server.
 
     Attributes:
-        urls: one URL: ``stun:HOST[:PORT]``, ``turn:HOST[:PORT][?transport=udp|tcp]``, or ``turns:``, which is TLS
-            (RFC 7064, RFC 7065).
+        urls: one URL: ``stun:HOST[:PORT]``, ``turn:HOST[:PORT][?transport=udp|tcp]``, or
+            ``turns:HOST[:PORT][?transport=tcp]``, which is TLS (RFC 7064, RFC 7065). The host is a name or an IPv4
+            address.
         username: for TURN.
         credential: for TURN.
 
@@ -48,10 +53,11 @@ class IceServer:
     credential: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        scheme, colon, rest = self.urls.partition(":")
-        if scheme not in ("stun", "turn", "turns") or not colon or not rest or rest.startswith("/"):
-            raise ValueError(f"expected stun:HOST:PORT, turn:HOST:PORT or turns:HOST:PORT, not {self.urls!r}")
-        if scheme != "stun" and not (self.username and self.credential):
+        parts = _URL.fullmatch(self.urls)
+        if parts is None or parts[3] not in _TRANSPORTS[parts[1]] or not 0 < int(parts[2] or 1) < 65536:
+            shown = re.sub(":.*@", ":...@", self.urls)
+            raise ValueError(f"expected stun:HOST:PORT, turn:HOST:PORT or turns:HOST:PORT, not {shown!r}")
+        if parts[1] != "stun" and not (self.username and self.credential):
             raise ValueError(f"expected a user name and a credential for {self.urls}")
 
 

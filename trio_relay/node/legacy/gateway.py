@@ -188,8 +188,10 @@ class Gateway:
         """
         reason = self.refusal(peer)
         if reason is not None:
-            self.counts[f"legacy_refused_{reason.name.lower()}"] += 1
-            return [CloseLegacy(link, reason)]
+            name = reason.name.lower()
+            self.counts[f"legacy_refused_{name}"] += 1
+            failed = [] if negotiation is None else self.handshakes.negotiation_failed(negotiation, name, now)
+            return [CloseLegacy(link, reason), *failed]
         self._links.add(link, peer, now, dialled=dialled, scope=scope)
         ended = self.handshakes.forget(peer, "another link came first", unless=negotiation)
         self.counts["legacy_links_made"] += 1

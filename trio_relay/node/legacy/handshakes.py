@@ -252,11 +252,11 @@ class Handshakes:
         """When `handle_timeout` has something to do."""
         late = next(iter(self._late.values()), None)
         wishes = min((wish.next_deadline() for wish in self._wishes.values()), default=float("inf"))
-        return wishes if late is None else min(wishes, late[0])
+        return min(wishes, self.signalling.next_deadline(), float("inf") if late is None else late[0])
 
     def handle_timeout(self, now: float) -> list[GatewayAction]:
         """Gives up links that did not come about, and tells again how we can be reached."""
-        actions: list[GatewayAction] = []
+        actions = self.signalling.handle_timeout(now)
         for peer, wish in [(p, w) for p, w in self._wishes.items() if w.next_deadline() <= now]:
             actions += self._give_up(peer, wish) if wish.until <= now else self._remind(peer, wish, now)
         for peer, (_, origin) in [(p, late) for p, late in self._late.items() if late[0] <= now]:

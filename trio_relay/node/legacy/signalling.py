@@ -35,7 +35,10 @@ _EARLY: Final = 32
 """Candidates that may come before the offer, over another way."""
 _RATE: Final = 2.0
 _BURST: Final = 16.0
-"""Attempts that others begin, in a second and at once: each costs sockets, a certificate, and a second of computing."""
+"""Attempts that others begin, in a second and at once: each costs sockets and a certificate. More of them wait, for
+originals do not repeat an offer."""
+_WAIT: Final = 0.5
+"""Until offers that wait are looked at again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +51,7 @@ class _Talk:
         until: so long its signals are taken.
         number: of the attempt, None before the other side's offer.
         answered: whether the attempt has both descriptions, as far as the other side has to give them.
+        waiting: an offer that came while others began too many attempts.
         early: candidates that came before the attempt began.
     """
 
@@ -58,6 +62,7 @@ class _Talk:
     until: float
     number: int | None = None
     answered: bool = False
+    waiting: str = ""
     early: list[Candidate | None] = field(default_factory=list)
 
 
@@ -86,6 +91,7 @@ class Signalling:
         self._talks: Final = dict[NodeId, _Talk]()
         self._by_number: Final = dict[int, _Talk]()
         self._last_number = 0
+        self._look_at = float("inf")
 
     def __len__(self) -> int:
         return len(self._talks)
@@ -183,12 +189,36 @@ class Signalling:
         if reason is not None:
             self._counts[f"legacy_refused_{reason.name.lower()}"] += 1
             return []
-        theirs = sum(not other.offering for other in self._by_number.values())
-        if 2 * theirs >= self._webrtc() or not self._rate.take(now):
-            self._counts["legacy_negotiations_refused"] += 1
-            return []
         talk.answered = True
+        if not self._may_begin(now):
+            self._counts["legacy_negotiations_deferred"] += 1
+            talk.waiting = offer
+            self._look_at = min(self._look_at, now + _WAIT)
+            return []
         return [self._begin(talk, offer)]
+
+    def _may_begin(self, now: float) -> bool:
+        theirs = sum(not other.offering for other in self._by_number.values())
+        return 2 * theirs < self._webrtc() and self._rate.take(now)
+
+    def next_deadline(self) -> float:
+        """When `handle_timeout` has something to do."""
+        return self._look_at
+
+    def handle_timeout(self, now: float) -> list[GatewayAction]:
+        """Begins attempts whose offers waited, the oldest first."""
+        if now < self._look_at:
+            return []
+        self.expire(now)
+        actions: list[GatewayAction] = []
+        waiting = [talk for talk in self._talks.values() if talk.waiting]
+        while waiting and self._may_begin(now):
+            talk = waiting.pop(0)
+            offer, talk.waiting = talk.waiting, ""
+            if self._refusal(talk.peer) is None:
+                actions.append(self._begin(talk, offer))
+        self._look_at = now + _WAIT if waiting else float("inf")
+        return actions
 
     def described(self, number: int, sdp: str, now: float) -> list[GatewayAction]:
         """Our own description is ready: it goes to the other side."""
@@ -229,5 +259,6 @@ class Signalling:
 
     def expire(self, now: float) -> None:
         """Forgets ids from which no offer came."""
-        for peer in [t.peer for t in self._talks.values() if t.number is None and t.until <= now]:
-            del self._talks[peer]
+        for talk in [t for t in self._talks.values() if t.number is None and t.until <= now]:
+            del self._talks[talk.peer]
+            self._counts["legacy_handshakes_forgotten"] += bool(talk.waiting)

@@ -15,8 +15,9 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | every method named ``_on_...``, but ``_on_packet`` | callback |
 | `loop.open_loop`, `Loop.run`, `Loop.settle`, `Loop.wait_ready`, `Loop.finish` | Trio |
 | `Loop.call`, `Loop.spawn` | plain, in Trio tasks; what they are given runs in asyncio context |
-| `candidates.Candidates`: ``add``, ``begin`` | plain, in asyncio context; ``_take``, ``_end`` asyncio |
+| `candidates.Candidates`: ``add`` | plain, in asyncio context; ``begin``, ``_take``, ``_end`` asyncio |
 | `closing.close` | Trio, shielded |
+| `lookups.Lookups` | ``submit`` Trio, called by the loop |
 | `fate.Fate` | plain, callable from both sides; ``wait`` Trio |
 | `internals` | plain; `send_window_update` asyncio, `restart` Trio |
 

@@ -75,11 +75,8 @@ class Candidates:
         if self._ended:
             self._counters["webrtc_candidates_ignored"] += candidate is not None
             return
-        if candidate is not None:
-            self._count += 1
-            if self._count > MAX_CANDIDATES:
-                self._counters["webrtc_candidates_ignored"] += 1
-                return
+        if candidate is not None and not self._has_room():
+            return
         self._ended = candidate is None
         if self._early is not None:
             self._early.append(candidate)
@@ -88,18 +85,35 @@ class Candidates:
         else:
             self.tasks.append(self._spawn(self._take, candidate))
 
-    def begin(self, signalled: Signalled) -> None:
-        """The other side's description is there, with these in it; the early ones follow."""
+    def _has_room(self) -> bool:
+        self._count += 1
+        if self._count <= MAX_CANDIDATES:
+            return True
+        self._counters["webrtc_candidates_ignored"] += 1
+        return False
+
+    async def begin(self, signalled: Signalled) -> None:
+        """asyncio. The other side's description is there, with these in it; the early ones follow.
+
+        Those that are no names, and the end of them, are with ICE when it begins, which is after this: it would look
+        for them only 20 ms later.
+        """
         early, self._early = self._early or [], None
         self._ended = False
-        for candidate in signalled.candidates:
-            self.add(candidate)
-        for kept in early:
-            if kept is not None:
-                self._count -= 1  # it was counted when it came
-                self.add(kept)
-        if signalled.complete or None in early:
+        self._count -= sum(kept is not None for kept in early)  # counted when they came
+        for candidate in (*signalled.candidates, *early):
+            if candidate is not None and ".local " not in candidate.candidate:
+                if self._has_room():
+                    await self._take(candidate)
+            elif candidate is not None:
+                self.add(candidate)
+        if not (signalled.complete or None in early):
+            return
+        if self.tasks:
             self.add(None)
+        elif not self._ended:
+            self._ended = True
+            await self._end([])
 
     async def _take(self, candidate: Candidate) -> None:
         """asyncio. A candidate that is none, or of a kind that is of no use here, is ignored."""

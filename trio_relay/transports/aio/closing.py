@@ -55,6 +55,8 @@ async def close(
             for task in tasks:
                 task.cancel()
             await loop.settle([*tasks, loop.spawn(owner, _yield)], _GRACE)
+            if connection.sctp is not None:
+                internals.stop_timers(connection.sctp)
             if not owner.pending():
                 break
         else:

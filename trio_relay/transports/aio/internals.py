@@ -7,11 +7,14 @@ both sides, but for `send_window_update`, which is asyncio's, and `restart`, whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import asyncio.selector_events
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import aioice.ice
+import aioice.stun
 import trio
 from aiortc.rtcsctptransport import RTCSctpTransport
 from OpenSSL import SSL
@@ -23,8 +26,12 @@ __all__ = [
     "add_window",
     "announced_size",
     "bound_datagrams",
+    "bound_slow_start",
     "context_owner",
+    "eager_datagrams",
+    "executor",
     "forget_closed_mdns",
+    "hasten_checks",
     "ice_connection",
     "ice_has_ended",
     "missing",
@@ -35,9 +42,18 @@ __all__ = [
     "send_window_update",
     "set_patience",
     "set_window",
+    "stop_timers",
     "unacknowledged",
     "window",
 ]
+
+_AT_ONCE: Final = 32
+"""Datagrams that are read when a socket becomes readable, before anybody else has a turn."""
+_PACE: Final = 0.02
+"""Seconds from one check of ICE to the next: aioice's own."""
+_SLOW_START: Final = 64 * 1024
+"""Bytes: half of what the receive buffer of a socket on Linux holds by default, in datagrams of 1,200 bytes."""
+_Datagrams: Any = asyncio.selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 
 
 def ice_connection(sctp: RTCSctpTransport) -> aioice.Connection:
@@ -67,7 +83,7 @@ def ice_has_ended(sctp: RTCSctpTransport) -> bool:
 
 
 def set_patience(sctp: RTCSctpTransport, gathering: float, checking: float) -> None:
-    """Bounds what aioice waits for, on this connection alone; its own bounds are 5 s and 63.5 s.
+    """Shortens what aioice waits for, on this connection alone: 5 s and 63.5 s, which is the most.
 
     Args:
         gathering: for STUN and TURN servers.
@@ -76,7 +92,7 @@ def set_patience(sctp: RTCSctpTransport, gathering: float, checking: float) -> N
     connection: Any = ice_connection(sctp)
     connection.get_component_candidates = partial(connection.get_component_candidates, timeout=gathering)
     repetitions, total = 0, 1.5
-    while total <= checking:
+    while total <= checking and repetitions < aioice.stun.RETRY_MAX:
         repetitions, total = repetitions + 1, 2 * total + 0.5
     start = connection.check_start
 
@@ -114,6 +130,72 @@ def bound_datagrams(sctp: RTCSctpTransport, bound: int, on_drop: Callable[[], No
         on_drop: callback; one more than `bound` came, or one that is not DTLS.
     """
     ice_connection(sctp)._queue = _BoundedQueue(bound, on_drop)
+
+
+def hasten_checks(sctp: RTCSctpTransport) -> None:
+    """Lets ICE end when a check has succeeded: aioice looks for that only every 20 ms, between two checks."""
+    connection: Any = ice_connection(sctp)
+    periodic: Callable[[], bool] = connection._check_periodic
+
+    async def go_on() -> None:
+        more = True
+        while more:
+            await asyncio.sleep(_PACE)
+            more = periodic()
+
+    def check_periodic() -> bool:
+        more = periodic()
+        if more and connection._check_list:
+            # Without a pair aioice would take this for the end of all checks.
+            connection.trio_relay_checks = asyncio.ensure_future(go_on())
+            return False
+        return more
+
+    connection._check_periodic = check_periodic
+
+
+def bound_slow_start(sctp: RTCSctpTransport) -> None:
+    """Where slow start ends: aiortc goes on to the other side's window, and overruns the buffer of its socket.
+
+    Called when the association is up; what is lost there takes aiortc seconds to send again.
+    """
+    sctp._ssthresh = min(sctp._ssthresh, _SLOW_START)
+
+
+class _EagerDatagrams(_Datagrams):  # type: ignore[misc]
+    """A UDP socket that is read until it is empty, or up to a bound.
+
+    asyncio reads one datagram each time that the socket becomes readable, and to wait for that is what costs most.
+    """
+
+    def _read_ready(self) -> None:
+        for _ in range(_AT_ONCE):
+            if self._conn_lost:
+                return
+            try:
+                data, address = self._sock.recvfrom(self.max_size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._protocol.error_received(error)
+                return
+            self._protocol.datagram_received(data, address)
+
+
+@contextmanager
+def eager_datagrams(loop: Any, wanted: Callable[[], bool]) -> Iterator[None]:
+    """For the block, UDP sockets that are opened where `wanted` says so are eager."""
+    original = loop._make_datagram_transport
+
+    def make(*args: Any, **options: Any) -> Any:
+        return _EagerDatagrams(loop, *args, **options) if wanted() else original(*args, **options)
+
+    loop._make_datagram_transport = make
+    try:
+        yield
+    finally:
+        if loop.__dict__.get("_make_datagram_transport") is make:
+            del loop._make_datagram_transport
 
 
 def set_window(sctp: RTCSctpTransport, size: int) -> None:
@@ -156,6 +238,14 @@ def on_packet(sctp: RTCSctpTransport, around: Callable[[Callable[[bytes], Awaita
     """Lets `around` call the method that takes a packet: a failure in there would end the pump without a trace."""
     transport: Any = sctp
     transport._handle_data = partial(around, sctp._handle_data)
+
+
+def stop_timers(sctp: RTCSctpTransport) -> None:
+    """An association that begins while its connection closes would repeat its first packet for minutes."""
+    sctp._t1_cancel()
+    sctp._t2_cancel()
+    sctp._t3_cancel()
+    sctp._reconfig_timer_cancel()
 
 
 def remote_said_goodbye(sctp: RTCSctpTransport) -> bool:
@@ -204,6 +294,11 @@ def context_owner(thing: object) -> Any:
     return shown() if shown is not None else getattr(thing, "_context", None)
 
 
+def executor(loop: asyncio.AbstractEventLoop) -> Any:
+    """What runs functions in threads; asyncio can only set it."""
+    return cast(Any, loop)._default_executor
+
+
 def forget_closed_mdns() -> None:
     """Drops aioice's resolver of this thread when its loop has ended: it would be used by the next one."""
     state = aioice.ice._mdns
@@ -220,14 +315,14 @@ def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str
     connection = ice_connection(sctp)
     pair = aioice.ice.CandidatePair
     wanted: list[tuple[object, str]] = [
-        *((loop, name) for name in ("_transports", "_stop_wait", "_main_loop")),
+        *((loop, name) for name in ("_transports", "_stop_wait", "_main_loop", "_default_executor")),
+        (loop, "_make_datagram_transport"),
+        *((_Datagrams, name) for name in ("_read_ready", "max_size")),
         (asyncio.Handle(print, (), loop), "_context"),
         (asyncio.Lock(), "_loop"),
         (aioice.ice, "_mdns"),
-        *(
-            (connection, name)
-            for name in ("_nominated", "_closing", "_queue", "get_component_candidates", "check_start")
-        ),
+        *((connection, name) for name in ("_nominated", "_closing", "_queue", "_check_periodic", "_check_list")),
+        *((connection, name) for name in ("get_component_candidates", "check_start")),
         *((pair, name) for name in ("local_candidate", "local_addr", "remote_addr")),
         (aioice.ice.StunProtocol, "request"),
         (sctp.transport, "_ssl"),
@@ -235,5 +330,6 @@ def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str
         *((sctp, name) for name in ("_advertised_rwnd", "_last_received_tsn", "_send_sack", "_handle_data")),
         *((sctp, name) for name in ("_remote_max_message_size", "_data_channel_queue")),
         *((sctp, name) for name in ("_outbound_queue", "_sent_queue")),
+        *((sctp, name) for name in ("_t1_cancel", "_t2_cancel", "_t3_cancel", "_reconfig_timer_cancel")),
     ]
     return [name for thing, name in wanted if not hasattr(thing, name)]

@@ -21,6 +21,7 @@ import trio
 import trio_asyncio
 
 from . import internals
+from .lookups import Lookups
 
 __all__ = ["Loop", "Owner", "open_loop"]
 
@@ -167,15 +168,20 @@ class Loop:
         self._task_factory = loop.get_task_factory()
         self._exception_handler = loop.get_exception_handler()
         factory, handler = self._make_task, self._on_error
+        lookups = Lookups(internals.executor(loop), lambda: _owner.get() is not None)
         loop.set_task_factory(factory)
         loop.set_exception_handler(handler)
+        loop.set_default_executor(lookups)
         try:
-            yield
+            with internals.eager_datagrams(loop, lambda: _owner.get() is not None):
+                yield
         finally:
             if self._embedded is not None and loop.get_task_factory() == factory:
                 loop.set_task_factory(self._task_factory)
             if self._embedded is not None and loop.get_exception_handler() == handler:
                 loop.set_exception_handler(self._exception_handler)
+            if self._embedded is not None and internals.executor(loop) is lookups:
+                loop.set_default_executor(lookups.program)
 
     # For Trio tasks
 

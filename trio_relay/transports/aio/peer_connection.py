@@ -38,9 +38,6 @@ _MAX_REFUSED: Final = 16
 """Data channels besides the one that counts, until the connection ends."""
 _MAX_DATAGRAMS: Final = 2048
 """That wait to be decrypted; a sender that is far ahead loses some, and repeats them."""
-_GATHERING: Final = 2.0
-"""Seconds for the answers of STUN and TURN servers: those that live answer in a fraction, and each side has to wait for
-those that do not."""
 _POLICIES: Final = {"all": RTCIceTransportPolicy.ALL, "relay": RTCIceTransportPolicy.RELAY}
 
 
@@ -147,12 +144,12 @@ class PeerConnection:
     async def _make_answer(self, sdp: str, signalled: Signalled) -> str:
         await self._aio.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
         self._prepare()
-        self._candidates.begin(signalled)
+        await self._candidates.begin(signalled)
         return await self._describe(await self._aio.createAnswer())
 
     async def _take_answer(self, sdp: str, signalled: Signalled) -> None:
         await self._aio.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-        self._candidates.begin(signalled)
+        await self._candidates.begin(signalled)
 
     async def _describe(self, description: RTCSessionDescription) -> str:
         """asyncio. Gathers our addresses; ICE begins when the other side's description is there, too."""
@@ -194,8 +191,9 @@ class PeerConnection:
         timeout = self._config.negotiation_timeout
         self._agent = internals.ice_connection(self._sctp())
         internals.set_window(self._sctp(), self._config.receive_window)
-        internals.set_patience(self._sctp(), gathering=min(_GATHERING, timeout / 3), checking=timeout * 0.7)
+        internals.set_patience(self._sctp(), gathering=timeout / 3, checking=timeout * 0.7)
         internals.bound_datagrams(self._sctp(), _MAX_DATAGRAMS, self._on_dropped)
+        internals.hasten_checks(self._sctp())
         internals.on_packet(self._sctp(), self._on_packet)
 
     def _adopt(self, channel: RTCDataChannel) -> None:
@@ -216,6 +214,7 @@ class PeerConnection:
         self._fate.fail("the asyncio loop of WebRTC has ended")
 
     def _on_open(self) -> None:
+        internals.bound_slow_start(self._sctp())
         self._opened = True
         self._changed.unpark_all()
 
