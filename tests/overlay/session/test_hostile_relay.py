@@ -144,7 +144,7 @@ class HostileRelayMachine(RuleBasedStateMachine):
 
 
 TestHostileRelay = HostileRelayMachine.TestCase
-TestHostileRelay.settings = settings(max_examples=100, stateful_step_count=50)
+TestHostileRelay.settings = settings(max_examples=60, stateful_step_count=50)
 
 
 @pytest.mark.parametrize("seed", range(40))
