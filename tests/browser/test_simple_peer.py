@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 import trio
 
 import trio_relay
-from tests.node.processes import NodeProcess
+from tests.node.processes import NodeProcess, run_node
 from trio_relay import Node
 
 from .chromium import Browser, Page
@@ -38,22 +36,10 @@ class WebRTCProcess(NodeProcess):
 @asynccontextmanager
 async def open_process(bootstrap: str) -> AsyncIterator[WebRTCProcess]:
     options = ["--listen", "none", "--bootstrap", bootstrap, "--legacy", "--webrtc"]
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "trio_relay", "node", "--jsonl", *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
+    async with run_node(*options) as process:
         node = WebRTCProcess(process)
         await node.start()
         yield node
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                await trio.aclose_forcefully(pipe)
 
 
 async def open_page(browser: Browser, url: str, relay: Node, variant: str) -> tuple[Page, str]:

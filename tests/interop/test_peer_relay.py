@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +19,7 @@ from trio_relay.transports.dial import dial_websocket
 from trio_relay.transports.websocket import WebSocketConnection
 from trio_relay.wire.envelope import build_id_frame
 
-from ..node.processes import NodeProcess
+from ..node.processes import NodeProcess, run_node
 from .peers import ABSENT, PATIENCE, Message, Original, Originals, eventually, open_originals
 
 pytestmark = pytest.mark.interop
@@ -103,22 +101,10 @@ class Detached(NodeProcess):
 @asynccontextmanager
 async def open_detached() -> AsyncIterator[Detached]:
     """A process; leaving kills it."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "trio_relay", "node", "--jsonl", "--legacy"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
+    async with run_node("--legacy") as process:
         detached = Detached(process)
         await detached.start()
         yield detached
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                await trio.aclose_forcefully(pipe)
 
 
 class Party:

@@ -74,17 +74,23 @@ async def open_process(bootstrap: Sequence[str] = (), *, descriptors: int | None
         if descriptors is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
+    async with run_node(*arguments, stderr=subprocess.DEVNULL, preexec_fn=limit) as process:
+        node = NodeProcess(process)
+        await node.start()
+        yield node
+
+
+@asynccontextmanager
+async def run_node(*arguments: str, **options: Any) -> AsyncIterator[trio.Process]:
+    """``trio-relay node --jsonl`` with pipes to it; leaving kills it."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "trio_relay", "node", "--jsonl", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=limit,
+        **options,
     )
     try:
-        node = NodeProcess(process)
-        await node.start()
-        yield node
+        yield process
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

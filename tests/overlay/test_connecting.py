@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from trio_relay.limits import Limits
-from trio_relay.overlay.actions import Action, Connected, Dial, Found, Linked, LinkRefused, NotConnected, Preference
+from trio_relay.overlay.actions import Action, Connected, Dial, Found, Linked, NotConnected, Preference
 from trio_relay.overlay.table import Rank
+from trio_relay.overlay.words import explain
 from trio_relay.wire.frame import Kind, parse_frames_untrusted
 from trio_relay.wire.hello import Reason
 from trio_relay.wire.ids import NodeId
@@ -76,11 +77,13 @@ def test_a_peer_that_we_cannot_dial_is_asked_to_dial_us(bench: Bench, link: Benc
 def test_a_refusal_is_told(bench: Bench, link: BenchLink) -> None:
     """Once we asked, with the message id of our request, by whom we asked."""
     bench.router.learn(join_records([record(500, (), relay=False)]), 0, 0.0)
-    told = LinkRefused(PEER, Reason.NO_ADDRESS)
+    told = NotConnected(PEER, f"it does not dial us: {explain(Reason.NO_ADDRESS)}")
 
-    def refusal(message_id: bytes, source: NodeId = PEER, payload: bytes = bytes([Reason.NO_ADDRESS])) -> list[Action]:
+    def refusal(
+        message_id: bytes, source: NodeId = PEER, payload: bytes = bytes([Reason.NO_ADDRESS])
+    ) -> list[NotConnected]:
         frame = bench.frame(link, Kind.REFUSED, source=source, payload=payload, message_id=message_id)
-        return of(bench.receive(link, frame), LinkRefused)
+        return of(bench.receive(link, frame), NotConnected)
 
     assert refusal(bytes(8)) == []
     [asked] = sent(connect(bench), kind=Kind.CONNECT)
@@ -93,7 +96,7 @@ def test_who_was_not_asked_yet_refuses_nothing(bench: Bench, link: BenchLink) ->
     """We look for it, or dial it, ourselves."""
     connect(bench)
     refusal = bench.frame(link, Kind.REFUSED, source=PEER, payload=bytes([Reason.NO_ADDRESS]), message_id=bytes(8))
-    assert of(bench.receive(link, refusal), LinkRefused) == []
+    assert of(bench.receive(link, refusal), NotConnected) == []
     assert bench.count("answers_to_nothing") == 1
 
 
@@ -239,7 +242,7 @@ def test_webrtc_is_offered_when_the_other_side_does_not_dial_us() -> None:
     world.arrive(0)
     world.arrive(0)
     assert begun(alice) == [True]
-    assert not of(alice.outcomes, LinkRefused)
+    assert not of(alice.outcomes, NotConnected)
 
 
 def test_the_first_link_ends_the_attempt_at_the_other() -> None:

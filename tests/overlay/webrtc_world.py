@@ -19,7 +19,6 @@ from trio_relay.overlay.actions import (
     Dial,
     EndNegotiation,
     Linked,
-    LinkRefused,
     Negotiate,
     NotConnected,
     Preference,
@@ -167,7 +166,7 @@ class World:
                     side.dials.append(action)
                 case CloseLink(link=End() as end):
                     self._close(end)
-                case Connected() | NotConnected() | LinkRefused():
+                case Connected() | NotConnected():
                     left = side.waiting.pop(action.id, set())
                     if isinstance(action, Connected) and action.only is not None and left - {action.only}:
                         side.waiting[action.id] = left - {action.only}

@@ -10,8 +10,7 @@ from typing import Final
 import trio
 
 from ..exceptions import DeliveryError, NegotiationFailed, PeerUnreachable
-from ..overlay.actions import Found, LinkRefused, NotConnected, Preference
-from ..overlay.words import explain
+from ..overlay.actions import Found, NotConnected, Preference
 from ..transports.admission import TransportStatistics
 from ..wire.content import decode_content_untrusted
 from ..wire.ids import NodeId, short
@@ -179,9 +178,6 @@ class Application:
             raise NegotiationFailed("too many direct links are being made at once")
 
     def _check_connected(self, to: NodeId, result: object) -> None:
-        if isinstance(result, LinkRefused):
-            reason = explain(result.reason)
-            raise NegotiationFailed(f"{short(to)} could not be dialled and does not dial us: {reason}")
         if isinstance(result, NotConnected):
             if result.known:
                 hint = "; this node was opened without webrtc" if self._runtime.webrtc is None else ""

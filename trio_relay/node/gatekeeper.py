@@ -12,7 +12,6 @@ import trio
 
 from ..exceptions import NegotiationFailed
 from ..overlay.actions import DeliverLegacy, Found, Preference, Tunnel
-from ..transports.connection import Connection
 from ..transports.transport import Transport
 from ..wire.content import Data, encode_content
 from ..wire.frame import Kind, build_frame, parse_frames_untrusted
@@ -80,6 +79,7 @@ class Gatekeeper:
             webrtc=lambda: 0 if runtime.webrtc is None else runtime.webrtc.config.negotiations,
         )
         self._links: Final = LegacyRunner(runtime, transport, self._gateway, self._act)
+        self.run: Final = self._links.run
         self._negotiator: Final = LegacyNegotiator(
             runtime,
             described=self._described,
@@ -89,18 +89,6 @@ class Gatekeeper:
         self._timer = trio.CancelScope()
 
     # What the runtime asks
-
-    async def run(
-        self,
-        connection: Connection,
-        first: str | None,
-        messages: Sequence[bytes | str],
-        *,
-        dialled: bool,
-        since: float | None = None,
-    ) -> None:
-        """The life of a WebSocket with an original: its id, ours, then envelopes."""
-        await self._links.run(connection, first, messages, dialled=dialled, since=since)
 
     def claims(self, to: NodeId) -> bool:
         """Whether messages for that id go by the gateway: for every id that is not known to have a key."""

@@ -38,7 +38,6 @@ from ..overlay.actions import (
     Failed,
     Found,
     Linked,
-    LinkRefused,
     Negotiate,
     NotConnected,
     Relinked,
@@ -241,7 +240,7 @@ class Runtime:
                 self.desk.events.publish(LinkChanged(action.id, *self._details(link)))
             case NotConnected() if self.legacy is not None and self.legacy.claims(action.id):
                 pass  # the gateway knows more of an id without a key
-            case Connected() | LinkRefused() | NotConnected():
+            case Connected() | NotConnected():
                 self.desk.grant(action.id, action, action.only if isinstance(action, Connected) else None)
             case Negotiate() | Answered() | EndNegotiation():
                 self.negotiate(action)

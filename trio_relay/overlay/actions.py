@@ -24,7 +24,6 @@ __all__ = [
     "Failed",
     "Found",
     "LinkHandle",
-    "LinkRefused",
     "Linked",
     "Negotiate",
     "NotConnected",
@@ -187,14 +186,6 @@ class SessionReady:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkRefused:
-    """The other side answered that it will not dial us, and there is no other way (`Router.connect`)."""
-
-    id: NodeId
-    reason: int
-
-
-@dataclass(frozen=True, slots=True)
 class Connected:
     """The link that the application asked for (`Router.connect`) is up; after `Linked` or `Relinked`, if it is new.
 
@@ -266,7 +257,6 @@ Action: TypeAlias = (
     | Acknowledged
     | Failed
     | Found
-    | LinkRefused
     | Connected
     | NotConnected
     | Negotiate

@@ -22,7 +22,7 @@ from ..wire.frame import Kind
 from ..wire.hello import Reason
 from ..wire.ids import NodeId
 from ..wire.record import join_records, split_records_untrusted
-from .actions import Connected, Found, LinkRefused, NotConnected, Preference
+from .actions import Connected, Found, NotConnected, Preference
 from .admission import Admission
 from .attempts import Outcome
 from .discovery import INTERNAL, Discovery
@@ -346,10 +346,7 @@ class Connecting:
         wish = self._wishes.get(source)
         if wish is None or wish.asked != message_id or len(payload) != 1:
             self._state.counts["answers_to_nothing"] += 1
-        elif self._negotiations.enabled:
+        else:
             wish.known = True
             self._give_up_socket(wish, f"it does not dial us: {explain(payload[0])}")
             self._advance(source, wish)
-        else:
-            del self._wishes[source]
-            self._state.do(LinkRefused(source, payload[0]))

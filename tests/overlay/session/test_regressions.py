@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trio_relay.overlay.actions import Action, LinkRefused
+from trio_relay.overlay.actions import Action, NotConnected
+from trio_relay.overlay.words import explain
 from trio_relay.wire.frame import Flag, Frame, Kind
 from trio_relay.wire.hello import Reason
 from trio_relay.wire.record import PeerRecord, build_record, join_records
@@ -226,11 +227,11 @@ def test_a_refusal_is_about_what_we_asked() -> None:
     def refuse(counter: int, message_id: bytes) -> list[Action]:
         frame = bob.frame(counter, bytes([Reason.NO_ADDRESS]), kind=Kind.REFUSED, message_id=message_id)
         actions = alice.router.receive(900, [frame], alice.now)
-        return [action for action in actions if isinstance(action, LinkRefused)]
+        return [action for action in actions if isinstance(action, NotConnected)]
 
     assert refuse(1, b"another1") == []
     assert alice.count("answers_to_nothing") == 1
-    assert refuse(2, asked.message_id) == [LinkRefused(bob.id, Reason.NO_ADDRESS)]
+    assert refuse(2, asked.message_id) == [NotConnected(bob.id, f"it does not dial us: {explain(Reason.NO_ADDRESS)}")]
 
 
 # Keys

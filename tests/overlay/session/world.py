@@ -18,7 +18,7 @@ from typing import Final
 
 from trio_relay.exceptions import DeliveryError
 from trio_relay.limits import Limits
-from trio_relay.overlay.actions import Acknowledged, Action, CloseLink, Deliver, Dial, Failed, LinkRefused, Transmit
+from trio_relay.overlay.actions import Acknowledged, Action, CloseLink, Deliver, Dial, Failed, NotConnected, Transmit
 from trio_relay.wire.content import encode_content
 from trio_relay.wire.frame import (
     FIRST_LINK_LOCAL,
@@ -205,7 +205,7 @@ class World:
                 case Dial(probe=True):
                     expected = action.expected
                     self.carry_out(peer, peer.router.probe_ended(expected, True, self.now))
-                case LinkRefused():
+                case NotConnected():
                     raise AssertionError("nobody asked for a link")
                 case Dial():
                     assert action.expected not in self._by_id, "nobody asked for a link"
