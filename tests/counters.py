@@ -14,6 +14,8 @@ from trio_relay.wsrelay.client.core import Ignored
 
 PACKAGE: Final = Path(__file__).parent.parent / "trio_relay"
 TRANSPORT: Final = "transport_"
+OTHERS: Final = frozenset({"testing", "serving", "wsrelay", "peerjs", "peerix"})
+"""Rooms whose counters are not a node's."""
 
 
 @cache
@@ -21,7 +23,7 @@ def counted() -> frozenset[str]:
     """Those of a node; a part that is computed is a reason's name, see `expand`."""
     found = {f"{TRANSPORT}{name}" for name in ("accepted", "upgraded", "requests", *(e.value for e in Ending))}
     for path in PACKAGE.rglob("*.py"):
-        if not {"testing", "wsrelay"} & set(path.parts) and not path.name.startswith("memory"):
+        if not OTHERS & set(path.parts) and not path.name.startswith("memory"):
             found.update(_literal_keys(path))
     return frozenset(found)
 
@@ -30,7 +32,8 @@ def counted() -> frozenset[str]:
 def counted_by_relay() -> frozenset[str]:
     """Those of a relay server."""
     folder = PACKAGE / "wsrelay"
-    return frozenset(name for part in (folder, folder / "pages", folder / "stores") for name in _literals_of(part))
+    parts = (PACKAGE / "serving", folder, folder / "pages", folder / "stores")
+    return frozenset(name for part in parts for name in _literals_of(part))
 
 
 @cache

@@ -5,11 +5,12 @@ Layers, highest first; a file imports only from its own folder and from layers b
 1. `cli`: the command line
 2. `server`: a node and a relay server on one port
 3. `wsrelay`: a slice of its own, the relay server for clients that can not reach each other, and its client
-4. `node`: the nursery that runs one peer, and what the application sees of it
-5. `overlay` (pure: routing, membership, directory), `transports` (all I/O)
-6. `identity`
-7. `wire` (pure: bytes to values and back)
-8. `limits`, `exceptions`, `_bounded`
+4. `serving`: what the servers of slices share
+5. `node`: the nursery that runs one peer, and what the application sees of it
+6. `overlay` (pure: routing, membership, directory), `transports` (all I/O)
+7. `identity`
+8. `wire` (pure: bytes to values and back)
+9. `limits`, `exceptions`, `_bounded`
 
 `testing` is for programs that test themselves with this package.
 """

@@ -9,12 +9,11 @@ from typing import Any, Final, cast
 
 import trio
 
+from trio_relay.serving.outbox import Outbox, QueueRules, SlowConsumer
+from trio_relay.serving.rates import MessageWindow
 from trio_relay.transports.websocket import WebSocketConnection
 from trio_relay.wsrelay.addresses import PeerAddress
-from trio_relay.wsrelay.config import SlowConsumer
-from trio_relay.wsrelay.outbox import Outbox, QueueRules
 from trio_relay.wsrelay.peer import LivePeer
-from trio_relay.wsrelay.rates import MessageWindow
 
 StartSoon = Callable[[Callable[[], Awaitable[None]]], None]
 

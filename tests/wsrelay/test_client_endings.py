@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_relay.exceptions import LocalProtocolError
+from trio_relay.transports.backoff import Backoff
 from trio_relay.wsrelay.client.core import ErrorFrame
-from trio_relay.wsrelay.client.endings import Backoff, Ending, RelayRefused, RelayReplaced, refusal
+from trio_relay.wsrelay.client.endings import Ending, RelayRefused, RelayReplaced, refusal
 from trio_relay.wsrelay.client.watches import MAX_WATCHES, Watches
 
 NEVER, SHORTLY = None, 0.1

@@ -226,7 +226,7 @@ async def test_all_answers_to_one_read_reach_who_reads_them(lockstep: bool) -> N
 async def test_too_many_presence_frames_for_who_does_not_read_disconnect(
     lockstep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_relay.wsrelay.outbox._CONTROL_FRAMES", 20)
+    monkeypatch.setattr("trio_relay.serving.outbox._CONTROL_FRAMES", 20)
     async with scene(lockstep=lockstep) as it:
         await it.bob.send(watch("pwa:somebody"))
         await eventually(lambda: it.most >= QUEUE, "the queue is full")

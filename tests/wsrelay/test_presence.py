@@ -15,9 +15,9 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trio_relay.serving.outbox import Outbox
 from trio_relay.wsrelay import watching as watching_module
 from trio_relay.wsrelay.addresses import Channel
-from trio_relay.wsrelay.outbox import Outbox
 from trio_relay.wsrelay.peer import LivePeer
 from trio_relay.wsrelay.presence import Announcements
 from trio_relay.wsrelay.registry import Registry

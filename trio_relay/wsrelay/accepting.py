@@ -11,18 +11,19 @@ from typing import Final
 
 import trio
 
+from ..serving.client_address import client_ip, parse_networks, rate_name
+from ..serving.failures import log_failure
+from ..serving.hook_calls import HookFailed, call_hook
+from ..serving.outbox import Outbox, QueueRules
+from ..serving.rates import ConnectionCounter, MessageWindow
 from ..transports.routes import Request, Response
 from ..transports.websocket import WebSocketConnection
 from .addresses import ChannelTable, PeerAddress, parse_query_key, query_flag
-from .client_address import client_ip, parse_networks, rate_name
 from .config import RelayConfig
-from .failures import log_failure
-from .hooks import HookFailed, Refusal, Verification, call_hook
+from .hooks import Refusal, Verification
 from .messages import encode_error
 from .metering import TrafficMeter
-from .outbox import Outbox, QueueRules
 from .peer import BAD_KEY, Ending, LivePeer
-from .rates import ConnectionCounter, MessageWindow
 from .registry import PeerRegistry, Registry
 from .stores.keys import is_key_format, is_valid
 

@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..limits import KIB, MIB, Limits
+from ..serving.client_address import parse_networks
+from ..serving.outbox import SlowConsumer
 from ..wire.addresses import parse_listen
 from .addresses import Channel, ChannelTable
-from .client_address import parse_networks
 from .hooks import Hooks
 from .stores.blobs import BlobStore
 from .stores.keys import KeyStore, is_key_format
 
-__all__ = ["BlobConfig", "RelayConfig", "SlowConsumer"]
+__all__ = ["BlobConfig", "RelayConfig"]
 
-SlowConsumer = Literal["pause", "drop-newest", "drop-oldest", "disconnect"]
-"""What happens when a client does not read what is sent to it: see `RelayConfig.slow_consumer`."""
 
 _SLOW: Final = ("pause", "drop-newest", "drop-oldest", "disconnect")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0-~]+")

@@ -9,29 +9,22 @@ Rules of this file:
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
-
-import trio
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..transports.routes import Request, Response
 from ..wire.json import JSONValue
 from ..wire.websocket_frames import is_sendable_close_code
 from .addresses import PeerAddress
-from .failures import log_failure
 
 if TYPE_CHECKING:
     from .peer import Peer
     from .registry import PeerRegistry
 
-__all__ = ["HookFailed", "Hooks", "Refusal", "Verification", "call_hook"]
+__all__ = ["Hooks", "Refusal", "Verification"]
 
 T = TypeVar("T")
-_log: Final = logging.getLogger("trio_relay.wsrelay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +99,3 @@ class Hooks:
     on_message: Callable[[Peer, JSONValue, bytes, PeerRegistry], Maybe[object]] | None = None
     on_routed_message: Callable[[str, str, JSONValue, bytes], Maybe[object]] | None = None
     on_http_request: Callable[[Request], Maybe[Response | None]] | None = None
-
-
-class HookFailed(Exception):
-    """A hook raised or took too long; it was logged and counted."""
-
-
-async def call_hook(
-    name: str,
-    counts: Counter[str],
-    timeout: float,
-    hook: Callable[..., Any],
-    *arguments: object,
-    secret: str | None = None,
-) -> Any:
-    """What a hook returns, at last.
-
-    Args:
-        secret: an access key, which is not logged.
-
-    Raises:
-        HookFailed: it raised an `Exception`, or did not return in `timeout` seconds.
-    """
-    try:
-        result = hook(*arguments)
-        if inspect.isawaitable(result):
-            with trio.fail_after(timeout):
-                result = await result
-        return result
-    except Exception as error:
-        counts["hook_failed"] += 1
-        if isinstance(error, trio.TooSlowError):
-            _log.error("hook %s did not return within %g s", name, timeout)
-        else:
-            log_failure(f"hook {name} failed", error, secret)
-        raise HookFailed(name) from error

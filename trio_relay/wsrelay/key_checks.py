@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
+from ..serving.failures import log_failure
 from .config import RelayConfig
-from .failures import log_failure
 from .peer import LivePeer
 from .stores.keys import ChangingKeyStore, is_valid
 

@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 
 import trio
 
+from ..serving.outbox import Outbox
+from ..serving.rates import MessageWindow
 from ..transports.websocket import WebSocketConnection
 from .addresses import PeerAddress
 from .messages import encode_error
 from .metering import Account
-from .outbox import Outbox
-from .rates import MessageWindow
 
 __all__ = ["BAD_KEY", "HOOK_FAILED", "REPLACED", "SHUTDOWN", "TOO_SLOW", "Ending", "LivePeer", "Peer"]
 

@@ -22,20 +22,20 @@ from typing import Final
 import trio
 
 from ..exceptions import PayloadTooLarge, RemoteProtocolError
+from ..serving.client_address import rate_name
+from ..serving.failures import log_failure
+from ..serving.hook_calls import HookFailed, call_hook
+from ..serving.outbox import Outbox, QueueRules
 from ..transports.admission import EXPECTED_FAILURES, Admission
 from ..transports.connection import Connection
 from ..transports.routes import Request
 from ..transports.websocket import WebSocketConnection
 from ..wire.json import JSONValue, encode
 from .accepting import Entrance
-from .client_address import rate_name
 from .config import RelayConfig
-from .failures import log_failure
 from .heartbeat import Heartbeat
-from .hooks import HookFailed, call_hook
 from .key_checks import KeyChecks
 from .messages import encode_error
-from .outbox import Outbox, QueueRules
 from .peer import BAD_KEY, HOOK_FAILED, REPLACED, SHUTDOWN, TOO_SLOW, Ending, LivePeer
 from .registry import PeerRegistry, Registry
 from .router import Router

@@ -18,12 +18,12 @@ from typing import Final
 import trio
 
 from ..exceptions import RemoteProtocolError
+from ..serving.hook_calls import HookFailed, call_hook
+from ..serving.rates import ByteRates
 from ..wire.json import decode_untrusted
 from .config import RelayConfig
-from .hooks import HookFailed, call_hook
 from .messages import SPOOFED_TYPES, Head, encode_error, read_head_untrusted
 from .peer import LivePeer
-from .rates import ByteRates
 from .registry import PeerRegistry, Registry
 from .watching import Watching
 

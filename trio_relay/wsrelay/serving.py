@@ -9,12 +9,12 @@ from typing import Final
 import trio
 
 from ..node.services import raise_alone
+from ..serving.failures import log_failure
 from ..transports.admission import Admission, TransportStatistics
 from ..transports.http import serve_http
 from ..transports.routes import Route
 from ..wire.json import JSONValue
 from .config import BlobConfig, RelayConfig
-from .failures import log_failure
 from .pages.pages import Pages
 from .registry import PeerRegistry
 from .relay import RelayCore

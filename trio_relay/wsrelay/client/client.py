@@ -15,11 +15,12 @@ from ...limits import Limits
 from ...node.events import Events, EventStream
 from ...node.services import open_services
 from ...node.turns import Turns
+from ...transports.backoff import Backoff
 from ...wire.json import JSONValue
 from .arguments import check_arguments
 from .core import RelayMessage, encode_message, make_target, message_prefix
 from .desk import Desk, Inbox, Outbox
-from .endings import Backoff, RelayRefused, RelayReplaced
+from .endings import RelayRefused, RelayReplaced
 from .events import ClientEvent, ClientStatistics, PresenceChanged
 from .pace import Pace
 from .running import Plan, Runner

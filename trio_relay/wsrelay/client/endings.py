@@ -1,15 +1,14 @@
-"""How connections of a client end, which of them are refusals for good, and when it tries again. Pure."""
+"""How connections of a client end, and which of them are refusals for good. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from ...exceptions import RelayError
 from .core import ErrorFrame, printable
 
-__all__ = ["ADDRESS_UNKNOWN", "Backoff", "Ending", "RelayRefused", "RelayReplaced", "refusal"]
+__all__ = ["ADDRESS_UNKNOWN", "Ending", "RelayRefused", "RelayReplaced", "refusal"]
 
 ADDRESS_UNKNOWN: Final = "ADDRESS_UNKNOWN"
 """Our own code: connection after connection, the server says that nobody is online under our address."""
@@ -92,30 +91,3 @@ def refusal(ending: Ending) -> RelayRefused | None:
     if ending.accepted_for is None and ending.code not in _TEMPORARY | _BROKEN:
         return RelayRefused(error.code, error.message)
     return None
-
-
-class Backoff:
-    """How long to wait before the next attempt: random up to a ceiling that doubles each time ("full jitter").
-
-    Args:
-        maximum: seconds, the highest ceiling.
-        random: gives numbers from 0 up to 1.
-    """
-
-    FIRST: Final = 1.0
-    """Seconds, the first ceiling."""
-
-    def __init__(self, maximum: float, random: Callable[[], float]) -> None:
-        self._maximum: Final = maximum
-        self._random: Final = random
-        self._ceiling = min(self.FIRST, maximum)
-
-    def next(self) -> float:
-        """Seconds to wait now."""
-        delay = self._random() * self._ceiling
-        self._ceiling = min(2 * self._ceiling, self._maximum)
-        return delay
-
-    def reset(self) -> None:
-        """A connection was stable: the next failure is a first one again."""
-        self._ceiling = min(self.FIRST, self._maximum)

@@ -12,10 +12,11 @@ import trio
 
 from ...exceptions import HandshakeError
 from ...limits import Limits
+from ...transports.backoff import Backoff
 from ...transports.dial import dial_websocket
 from .core import Target, printable
 from .desk import Desk
-from .endings import Backoff, Ending, refusal
+from .endings import Ending, refusal
 from .events import ConnectFailed, Disconnected
 from .pace import Pace
 from .session import Session

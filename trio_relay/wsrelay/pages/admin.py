@@ -13,10 +13,10 @@ import secrets
 from collections import Counter
 from typing import Final
 
+from ...serving.client_address import is_local, parse_networks
 from ...transports.routes import Request, Response
 from ...wire.addresses import split_host_port
 from ..addresses import parse_query_key
-from ..client_address import is_local, parse_networks
 from ..config import RelayConfig
 
 __all__ = ["has_key", "is_operator", "mask_key", "refuse_stranger"]

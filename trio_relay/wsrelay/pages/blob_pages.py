@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 
+from ...serving.client_address import rate_name
+from ...serving.rates import ConnectionCounter
 from ...transports.routes import BodyTooLarge, Request, Response
 from ...wire.json import JSONValue, encode
-from ..client_address import rate_name
 from ..config import BlobConfig, RelayConfig
-from ..rates import ConnectionCounter
 from ..stores.blob_shares import BlobShares
 from ..stores.blobs import MAX_BLOB_SIZE, Blobs, BlobStatistics, BlobStoreBusy, BlobStoreError, BlobStoreFull
 from ..stores.keys import is_key_format

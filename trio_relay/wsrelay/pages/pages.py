@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ...serving.hook_calls import HookFailed, call_hook
 from ...transports.admission import Admission
 from ...transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Responder, Response
 from ...wire.json import JSONValue
 from ..config import BlobConfig, RelayConfig
-from ..hooks import HookFailed, call_hook
 from ..metering import KeyTraffic, Window
 from ..registry import ChannelStatistics
 from .admin import mask_key, refuse_stranger

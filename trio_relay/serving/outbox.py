@@ -4,7 +4,7 @@ Rules of this file:
 
 1. Messages are written at once, as far as the socket takes them. What it does not take waits here; a writer task exists
    only while something waits, and while it runs nobody else writes.
-2. Messages that wait are bounded; what happens to those beyond is the policy of `RelayConfig.slow_consumer`. Under
+2. Messages that wait are bounded; what happens to those beyond is `QueueRules.policy`. Under
    ``pause`` a sender asks `high` before each batch, so one batch at most is above the bound.
 3. Presence and error frames overtake messages and have a bound of their own. A client that lets so many of them wait
    is not read from, and gets no more presence frames: it is disconnected.
@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal
 
 import trio
 
 from ..transports.websocket import WebSocketConnection
 
-if TYPE_CHECKING:
-    from .config import SlowConsumer
+__all__ = ["Outbox", "QueueRules", "SlowConsumer"]
 
-__all__ = ["Outbox", "QueueRules"]
+SlowConsumer = Literal["pause", "drop-newest", "drop-oldest", "disconnect"]
+"""What happens when a client does not read what is sent to it: its sender waits, messages go, or the client does."""
 
 _WRITE_SIZE: Final = 64 * 1024
 """Messages are written together up to about this many bytes."""

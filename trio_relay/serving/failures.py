@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["log_failure"]
 
-_log: Final = logging.getLogger("trio_relay.wsrelay")
+_log: Final = logging.getLogger("trio_relay.serving")
 
 
 def log_failure(what: str, error: BaseException, secret: str | None = None) -> None:

@@ -14,12 +14,10 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_relay.wsrelay import outbox as outbox_module
-from trio_relay.wsrelay.config import SlowConsumer
-from trio_relay.wsrelay.outbox import Outbox
-
-from .fakes import FakeConnection, make_outbox, make_rules, starting_in
-from .support import ALICE, LIMITS, eventually, make_config, relaying
+from tests.wsrelay.fakes import FakeConnection, make_outbox, make_rules, starting_in
+from tests.wsrelay.support import ALICE, LIMITS, eventually, make_config, relaying
+from trio_relay.serving import outbox as outbox_module
+from trio_relay.serving.outbox import Outbox, SlowConsumer
 
 POLICIES: Final[tuple[SlowConsumer, ...]] = ("pause", "drop-newest", "drop-oldest", "disconnect")
 MOST_BYTES: Final = 100

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_relay.serving.client_address import UNKNOWN, client_ip, is_local, parse_networks, rate_name
 from trio_relay.wire.addresses import join_host_port
-from trio_relay.wsrelay.client_address import UNKNOWN, client_ip, is_local, parse_networks, rate_name
 
 TRUSTED = parse_networks(["10.0.0.0/8", "127.0.0.1", "fd00::/8"])
 PROXY = "10.0.0.1:4000"

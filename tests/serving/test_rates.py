@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_relay.wsrelay.rates import ByteRates, ConnectionCounter, MessageWindow
+from trio_relay.serving.rates import ByteRates, ConnectionCounter, MessageWindow
 
 names = st.sampled_from("abcdef")
 
