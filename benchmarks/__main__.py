@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import chart, endtoend, hop, idle, networks, overlay, router, session, soak, star, webrtc, wire, wsrelay
+from . import chart, endtoend, hop, idle, networks, overlay, peerjs, router, session, soak, star, webrtc, wire, wsrelay
+from .merging import merge_file
 from .processes import raise_descriptor_limit
 from .report import Options, Report
 from .results import Results
@@ -23,6 +24,7 @@ BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "star": star.run,
     "idle": idle.run,
     "wsrelay": wsrelay.run,
+    "peerjs": peerjs.run,
     "webrtc": webrtc.run,
     "networks": networks.run,
     "soak": soak.run,
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--links", type=_positive, default=default.links, help="idle connections (%(default)s)")
     parser.add_argument(
-        "--held", type=_positive, default=default.held, help="idle connections of wsrelay over TCP (%(default)s)"
+        "--held", type=_positive, default=default.held, help="the same of wsrelay and peerjs, over TCP (%(default)s)"
     )
     parser.add_argument("--messages", type=_positive, default=default.messages, help="of a soak (%(default)s)")
     parser.add_argument(
@@ -67,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rivals", action=flag, default=default.rivals, help="measure other programs beside this one")
     parser.add_argument("--tls", action=flag, default=default.tls, help="measure TLS too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run of every case there")
+    parser.add_argument(
+        "--merge", type=Path, metavar="FILE", help="replace the runs of what was measured in a file that --json wrote"
+    )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the tables of hop and endtoend (.svg, .png)")
     return parser
 
@@ -106,6 +111,8 @@ def main() -> None:
         report.finish()
         if arguments.json is not None:
             report.save(arguments.json)
+    if arguments.merge is not None:
+        merge_file(arguments.merge, report)
     if arguments.chart is not None:
         chart.draw(Results(report.about, report.tables, report.ratios, report.notes), arguments.chart)
 

@@ -30,11 +30,14 @@ __all__ = [
     "Server",
     "affordable",
     "answer",
+    "compare",
     "forwarders",
+    "hold",
     "measure_memory",
     "measure_set_ups",
     "run",
     "start_timeout",
+    "time_set_ups",
     "transports",
 ]
 
@@ -45,6 +48,8 @@ OURS: Final = "trio_relay"
 KEEPALIVE: Final = 7.0
 """Seconds until every idle link has had its first ping (`Limits.ping_after` is 5 s) and has answered it."""
 _START_TIMEOUT: Final = 60.0
+_TURN: Final = 0.1
+"""Seconds until it is looked whether there should be more connections."""
 _LINK_TIMEOUT: Final = 0.05
 """Seconds for each link, all servers busy."""
 NODE_WARM_UP: Final = 1.0
@@ -128,7 +133,7 @@ def forwarders(report: Report, name: str, options: Options, *, tls: bool) -> lis
     return [Server(f"ws forwarder, {kind}", partial(run_node_forwarder, tls=tls), PathGuest(), tls, NODE_WARM_UP)]
 
 
-def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequence[Sample]]) -> None:
+def compare(report: Report, title: str, column: str, samples: Mapping[str, Sequence[Sample]]) -> None:
     """Ours beside each rival over the same transport."""
     pairs = []
     for one in samples:
@@ -146,12 +151,15 @@ def _compare(report: Report, title: str, column: str, samples: Mapping[str, Sequ
 # Memory
 
 
-def measure_memory(report: Report, options: Options, servers: Sequence[Server], links: int, prefix: str = "") -> None:
-    """A table of bytes a link; `prefix` begins its title."""
-    runs = [_hold_all(servers, links) for _ in range((options.repeat + 1) // 2)]
+def measure_memory(
+    report: Report, options: Options, servers: Sequence[Server], links: int, prefix: str = "", first: int = 0
+) -> None:
+    """A table of bytes a link; `prefix` begins its title. The `first` links, and what they cost, do not count."""
+    runs = [_hold_all(servers, links, first) for _ in range((options.repeat + 1) // 2)]
     samples = {server.name: [each[server.name] for each in runs] for server in servers}
-    report.table(f"{prefix}memory, bytes/link after {KEEPALIVE:g} s, {links:,} links", samples)
-    _compare(report, f"{prefix}memory, bytes/link", "bytes/link", samples)
+    number = f"{first:,} to {links:,}" if first else f"{links:,}"
+    report.table(f"{prefix}memory, bytes/link after {KEEPALIVE:g} s, {number} links", samples)
+    compare(report, f"{prefix}memory, bytes/link", "bytes/link", samples)
 
 
 def start_timeout(links: int) -> float:
@@ -159,16 +167,17 @@ def start_timeout(links: int) -> float:
     return _START_TIMEOUT + links * _LINK_TIMEOUT
 
 
-def _hold_all(servers: Sequence[Server], links: int) -> dict[str, Sample]:
+def _hold_all(servers: Sequence[Server], links: int, first: int) -> dict[str, Sample]:
     """All servers at the same time, so that nothing waits for another's keepalive."""
     with ExitStack() as stack:
         relays = {server.name: stack.enter_context(server.start()) for server in servers}
-        time.sleep(_SETTLE)
-        before = {name: resident(relay.pid) for name, relay in relays.items()}
         places = [server.place(relays[server.name]) for server in servers]
         shared = [Shared() for _ in servers]
-        stack.enter_context(start_workers(*(partial(_hold, *it, links) for it in zip(places, shared, strict=True))))
-        wait_until(lambda: all(it.ready.value for it in shared), start_timeout(links), "the links are up")
+        stack.enter_context(start_workers(*(partial(hold, *it) for it in zip(places, shared, strict=True))))
+        _grow(shared, first)
+        time.sleep(KEEPALIVE if first else _SETTLE)
+        before = {name: resident(relay.pid) for name, relay in relays.items()}
+        _grow(shared, links)
         time.sleep(_SETTLE)
         linked = {name: resident(relay.pid) for name, relay in relays.items()}
         time.sleep(KEEPALIVE - _SETTLE)
@@ -177,8 +186,8 @@ def _hold_all(servers: Sequence[Server], links: int) -> dict[str, Sample]:
     return {
         name: Sample(
             {
-                "bytes/link": (after[name] - before[name]) / links,
-                "at once": (linked[name] - before[name]) / links,
+                "bytes/link": (after[name] - before[name]) / (links - first),
+                "at once": (linked[name] - before[name]) / (links - first),
                 "MiB before": before[name] / MIB,
                 "MiB after": after[name] / MIB,
             },
@@ -189,17 +198,24 @@ def _hold_all(servers: Sequence[Server], links: int) -> dict[str, Sample]:
     }
 
 
-def _hold(place: Place, shared: Shared, links: int) -> None:
-    """Holds so many connections; `shared.received` counts those that live."""
+def _grow(shared: Sequence[Shared], links: int) -> None:
+    """Waits until so many connections are up."""
+    for each in shared:
+        each.sent.value = links
+    wait_until(lambda: all(it.ready.value == links for it in shared), start_timeout(links), "the links are up")
+
+
+def hold(place: Place, shared: Shared) -> None:
+    """Holds `shared.sent` connections, which may grow; `ready` counts those made, `received` those that live."""
     raise_descriptor_limit()
     context, selector = place.context(), selectors.DefaultSelector()
-    for number in range(links):
+    for number in count():
+        while number == shared.sent.value:
+            answer(selector, shared, _TURN)
         sock, rest = place.connect(context, number)
         selector.register(sock, selectors.EVENT_READ, place.guest.settle(sock, place.url, rest))
+        shared.ready.value = number + 1
         answer(selector, shared, 0)
-    shared.ready.value = 1
-    while True:
-        answer(selector, shared, None)
 
 
 def answer(selector: selectors.BaseSelector, shared: Shared, timeout: float | None) -> None:
@@ -229,17 +245,20 @@ def measure_set_ups(report: Report, options: Options, servers: Sequence[Server],
     samples = measure(cases, options.repeat)
     title = f"{prefix}set-ups, {_DIALLERS} at once"
     report.table(title, samples)
-    _compare(report, title, "set-ups/s", samples)
-    _compare(report, title, "set-ups/CPU s", samples)
+    compare(report, title, "set-ups/s", samples)
+    compare(report, title, "set-ups/CPU s", samples)
 
 
 def _set_up(server: Server, *, proof: bool, seconds: float) -> Sample:
-    """Connections that are closed as soon as they are made."""
+    newcomers = int(_SETUPS_A_SECOND * (seconds + _PREPARED)) if proof else 0
+    return time_set_ups(server, partial(_dial, newcomers=newcomers), seconds)
+
+
+def time_set_ups(server: Server, dial: Callable[[Place, Shared], None], seconds: float) -> Sample:
+    """Connections that are closed as soon as they are made, by processes that `dial`."""
     with server.start() as relay:
         shared = [Shared() for _ in range(_DIALLERS)]
-        newcomers = int(_SETUPS_A_SECOND * (seconds + _PREPARED)) if proof else 0
-        dials = [partial(_dial, server.place(relay), it, newcomers) for it in shared]
-        with start_workers(*dials) as pids:
+        with start_workers(*(partial(dial, server.place(relay), it) for it in shared)) as pids:
             wait_until(lambda: all(it.received.value for it in shared), _START_TIMEOUT, "the first set-ups are done")
             warm_up([relay.pid], server.warm_up)
             before = sum(it.received.value for it in shared)

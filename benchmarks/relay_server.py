@@ -22,7 +22,7 @@ from trio_relay.wsrelay import EnvKeyStore, RelayConfig, serve_relay
 
 from .processes import Relay, certificate, run_program
 
-__all__ = ["ACCESS_KEY", "CHANNEL", "LIFTED", "NO_PINGS", "lifted", "make_config", "run_relay_server"]
+__all__ = ["ACCESS_KEY", "CHANNEL", "LIFTED", "NO_PINGS", "changed", "lifted", "make_config", "run_relay_server"]
 
 CHANNEL: Final = "bench"
 ACCESS_KEY: Final = "benchmark-key"
@@ -40,9 +40,13 @@ _VARIABLE: Final = "TRIO_RELAY_BENCHMARK_KEYS"
 
 def lifted() -> str:
     """The limits that are not the defaults, for the reader of a report."""
-    default = RelayConfig(channels=[CHANNEL], key_store=False)
+    return changed(RelayConfig(channels=[CHANNEL], key_store=False), LIFTED)
+
+
+def changed(default: object, lifted: Mapping[str, int]) -> str:
+    """Names of options (``limits.connections``: of an option) with their values, and what they are by default."""
     changes = []
-    for name, value in LIFTED.items():
+    for name, value in lifted.items():
         owner, _, attribute = name.rpartition(".")
         before = getattr(getattr(default, owner) if owner else default, attribute)
         changes.append(f"{name} {value:,} (default {before:,})")

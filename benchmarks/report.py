@@ -18,7 +18,7 @@ import trio
 
 from trio_relay.wire.masking import MASKING
 
-__all__ = ["Case", "Options", "Ratio", "Report", "Row", "Sample", "Table", "measure"]
+__all__ = ["Case", "Options", "Ratio", "Report", "Row", "Sample", "Table", "measure", "save"]
 
 LOSS_ALLOWED: Final = 0.001
 """A run that lost more than this share of its frames measured something else."""
@@ -221,14 +221,21 @@ class Report:
             self.note(f"other processes took {share:.0%} of this machine's CPU time: on a quiet one there is more")
 
     def save(self, path: Path) -> None:
-        """Everything as one JSON object: `about`, `tables`, `ratios`, `notes`."""
-        content = {
-            "about": self.about,
-            "tables": [asdict(table) for table in self.tables],
-            "ratios": [asdict(ratio) for ratio in self.ratios],
-            "notes": self.notes,
-        }
-        path.write_text(_json(content), encoding="utf-8")
+        """Everything as one JSON object."""
+        save(path, self.about, self.tables, self.ratios, self.notes)
+
+
+def save(
+    path: Path, about: Mapping[str, object], tables: Sequence[Table], ratios: Sequence[Ratio], notes: Sequence[str]
+) -> None:
+    """One JSON object: `about`, `tables`, `ratios`, `notes`."""
+    content = {
+        "about": about,
+        "tables": [asdict(table) for table in tables],
+        "ratios": [asdict(ratio) for ratio in ratios],
+        "notes": notes,
+    }
+    path.write_text(_json(content), encoding="utf-8")
 
 
 def _json(content: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .report import Ratio, Row, Table
 
-__all__ = ["Results", "matching", "number"]
+__all__ = ["Results", "matching", "number", "put_into"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +45,16 @@ def number(values: Sequence[float]) -> str:
     if median >= 100:
         return f"{median:,.0f}"
     return f"{median:.1f}" if median >= 10 else f"{median:.2f}"
+
+
+def put_into(page: Path, mark: str, text: str) -> None:
+    """Replaces what stands between the comments ``mark`` and ``/mark`` of a Markdown page.
+
+    Raises:
+        ValueError: the page has no such comments.
+    """
+    before, start, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
+    if not end:
+        raise ValueError(f"expected comments <!-- {mark} --> and <!-- /{mark} --> in {page}")
+    page.write_text("".join((before, start, text.strip(), "\n", end, after)), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from .report import Row
-from .results import Results, number
+from .results import Results, number, put_into
 
 __all__ = ["GOALS", "Goal", "main", "summary"]
 
@@ -144,6 +144,23 @@ def _served() -> Iterator[Goal]:
     yield Goal(f"{server}, {one} held and in use %", title, "in use %", one, None, 100, True)
 
 
+def _brokered() -> Iterator[Goal]:
+    """The broker of PeerJS."""
+    broker, column, other = "broker", "msg/s", "npm peer"
+    for size in (1024, 4096):
+        what, title = f"{broker}, offers of {size:,} B, {column}, to {other}", f"peerjs, {size:,} B"
+        yield Goal(what, title, column, _RELAY, other, 1.5, True)
+    title, many = "peerjs, 1,024 B, variants", ", 100 pairs, 16 each"
+    what = f"{broker}, 100 pairs, offers of 1,024 B, {column}, to {other}"
+    yield Goal(what, title, column, _RELAY + many, other + many, 1.5, True)
+    title, row = "peerjs, registrations", "0 there"
+    for column, unit in (("set-ups/CPU s", "CPU second"), ("set-ups/s", "second")):
+        what = f"{broker}, registrations per {unit}, to {other}"
+        yield Goal(what, title, column, f"{_RELAY}, {row}", f"{other}, {row}", 1, True)
+    what, title, column = f"{broker}, memory of a registered idle client, to {other}", "peerjs, memory", "bytes/link"
+    yield Goal(what, f"{title}, bytes/link", column, _RELAY, other, 1, False)
+
+
 def _webrtc() -> Iterator[Goal]:
     bare, column, nodes = "bare aiortc", "MB/s", f"{_RELAY}, two nodes"
     for size in (100, 1024, 16384):
@@ -157,7 +174,7 @@ def _webrtc() -> Iterator[Goal]:
     yield Goal(what, title, "descriptors", "after 1,000", "after 100", 1, False)
 
 
-GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_webrtc(), *_networks(), *_simulated())
+GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_brokered(), *_webrtc(), *_networks(), *_simulated())
 
 
 def summary(results: Results) -> str:
@@ -177,7 +194,13 @@ def main() -> None:
     """Prints it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.summary", description=__doc__)
     parser.add_argument("results", type=Path)
-    print(summary(Results.load(parser.parse_args().results)), end="")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put it there, between <!-- goals --> and its end")
+    arguments = parser.parse_args()
+    text = summary(Results.load(arguments.results))
+    if arguments.into is None:
+        print(text, end="")
+    else:
+        put_into(arguments.into, "goals", text)
 
 
 if __name__ == "__main__":

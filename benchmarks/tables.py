@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .report import Ratio, Row, Table
-from .results import Results, matching, number
+from .results import Results, matching, number, put_into
 
 __all__ = ["main", "markdown"]
 
@@ -68,8 +68,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("titles", nargs="*")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put it there, between <!-- tables --> and its end")
     arguments = parser.parse_args()
-    print(markdown(Results.load(arguments.results), arguments.titles), end="")
+    text = markdown(Results.load(arguments.results), arguments.titles)
+    if arguments.into is None:
+        print(text, end="")
+    else:
+        put_into(arguments.into, "tables", text)
 
 
 if __name__ == "__main__":

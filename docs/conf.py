@@ -19,6 +19,7 @@ from sphinx.environment import BuildEnvironment
 
 import trio_relay
 import trio_relay.node.values
+import trio_relay.peerjs
 import trio_relay.testing
 import trio_relay.wsrelay
 from trio_relay.wire.json import JSONValue
@@ -35,7 +36,7 @@ nitpicky = True
 # Names of other packages have no page here, nor have those of inner modules, if they are not public.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!trio_relay).*"),
-    (r"py:class", r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+|wsrelay\.[a-z_]+)\..*"),
+    (r"py:class", r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+|wsrelay\.[a-z_]+|peerjs\.[a-z_]+)\..*"),
 ]
 
 myst_heading_anchors = 4
@@ -58,6 +59,10 @@ _PUBLIC: Final = {
     **{name: f"trio_relay.{name}" for name in trio_relay.__all__},
 }
 """Public name -> where the reference has it."""
+_PUBLIC_OF_PEERJS: Final = {
+    name: f"trio_relay.peerjs.{name}" for name in trio_relay.peerjs.__all__ if name not in trio_relay.__all__
+}
+"""In its docstrings and on its page, these come first: the relay server has a `Peer`, too."""
 
 _OUTWARD: Final = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]*)(#[^)]*)?\)")
 _ROLE: Final = re.compile(r"(?<![`:\w])`([^`]+)`(?![`_])")
@@ -81,12 +86,15 @@ def _unlink_files_outside(app: Sphinx, page: str, source: list[str]) -> None:
 def _link_names(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """In docstrings, `Name` and `Name.member` of what is public become links, which must resolve; the rest is code."""
 
+    peerjs_first = name.startswith("trio_relay.peerjs")
+    public = _PUBLIC | _PUBLIC_OF_PEERJS if peerjs_first else _PUBLIC_OF_PEERJS | _PUBLIC
+
     def role(match: re.Match[str]) -> str:
         first, _, rest = match[1].partition(".")
         first, rest = (rest, "") if first == "trio_relay" and "." not in rest else (first, rest)
-        if first not in _PUBLIC or not all(part.isidentifier() for part in rest.split(".") if rest):
+        if first not in public or not all(part.isidentifier() for part in rest.split(".") if rest):
             return f"``{match[1]}``"
-        return f":py:obj:`{match[1]} <{_PUBLIC[first]}{'.' * bool(rest)}{rest}>`"
+        return f":py:obj:`{match[1]} <{public[first]}{'.' * bool(rest)}{rest}>`"
 
     lines[:] = [_ROLE.sub(role, line) for line in lines]
 
@@ -95,7 +103,10 @@ def _find_public(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.TextElement
 ) -> nodes.Element | None:
     """Signatures name a class by the module that defines it; the reference has it by its public name."""
-    public = _PUBLIC.get(node["reftarget"].rpartition(".")[2])
+    last = node["reftarget"].rpartition(".")[2]
+    public = _PUBLIC.get(last)
+    if public is None or env.docname == "reference/peerjs":
+        public = _PUBLIC_OF_PEERJS.get(last, public)
     if node.get("refdomain") != "py" or public is None or public == node["reftarget"]:
         return None
     domain: Any = env.get_domain("py")
@@ -112,6 +123,9 @@ def _show_factories(
 
 # The annotations of a msgspec.Struct are evaluated in its module, and that of `Message` has no other need of the name.
 trio_relay.node.values.JSONValue = JSONValue  # type: ignore[attr-defined]
+# Those of `Hooks` are evaluated likewise, and its module imports these for types only.
+trio_relay.wsrelay.hooks.Peer = trio_relay.wsrelay.Peer
+trio_relay.wsrelay.hooks.PeerRegistry = trio_relay.wsrelay.PeerRegistry
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

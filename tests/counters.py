@@ -1,4 +1,4 @@
-"""The names of all counters that a node, a relay server and its client can show, read from the code."""
+"""The names of all counters that a node, relay server and client, PeerJS broker and peer can show, from the code."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ def counted_by_client() -> frozenset[str]:
     return frozenset(_literals_of(PACKAGE / "wsrelay" / "client")) | {kind.value for kind in Ignored}
 
 
+@cache
+def counted_by_broker() -> frozenset[str]:
+    """Those of a PeerJS broker."""
+    return frozenset(_literals_of(PACKAGE / "peerjs" / "broker")) | frozenset(_literals_of(PACKAGE / "serving"))
+
+
+@cache
+def counted_by_peer() -> frozenset[str]:
+    """Those of a PeerJS peer."""
+    folder = PACKAGE / "peerjs"
+    parts = [part for part in (folder, *folder.rglob("*")) if part.is_dir() and part.name != "broker"]
+    return frozenset(name for part in parts for name in _literals_of(part))
+
+
 def _literals_of(folder: Path) -> Iterator[str]:
     for path in folder.glob("*.py"):
         yield from _literal_keys(path)
@@ -56,14 +70,16 @@ def _literal_keys(path: Path) -> Iterator[str]:
 
 
 _NAMING: Final = {"_Refused": 1, "self._undelivered": 2, "_fail": 1, "self._drop": 0}
-"""Functions of the relay that are given a counter's name -> which of their arguments that is."""
+"""Functions of relay and broker that are given a counter's name -> which of their arguments that is."""
+_NAMING_OF_BROKER: Final = {**_NAMING, "Refusal": 1}
 
 
 def _arguments(path: Path) -> Iterator[str]:
     """The counters that are given to a function as a literal."""
+    naming = _NAMING_OF_BROKER if path.parent.name == "broker" else _NAMING
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (place := _NAMING.get(ast.unparse(node.func))) is not None:
-            yield from _keys(node.args[place])
+        if isinstance(node, ast.Call) and (place := naming.get(ast.unparse(node.func))) is not None:
+            yield from (name for argument in node.args[place : place + 1] for name in _keys(argument))
 
 
 def _keys(key: ast.expr) -> Iterator[str]:

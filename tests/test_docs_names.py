@@ -17,12 +17,13 @@ import pytest
 import trio
 
 import trio_relay
+import trio_relay.peerjs
 import trio_relay.testing
 import trio_relay.wsrelay
 from benchmarks.__main__ import BENCHMARKS
 from trio_relay.cli.arguments import make_parser
 
-from .counters import PACKAGE, counted, counted_by_client, counted_by_relay, expand
+from .counters import PACKAGE, counted, counted_by_broker, counted_by_client, counted_by_relay, expand
 from .documents import DOCS, DOCUMENTS, TOP, blocks, name_of
 
 REFERENCE: Final = "".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
@@ -34,6 +35,10 @@ OPTIONS_OF_RELAY: Final = (
     trio_relay.wsrelay.Channel,
     trio_relay.wsrelay.Hooks,
     trio_relay.wsrelay.RelayStatistics,
+    trio_relay.peerjs.BrokerConfig,
+    trio_relay.peerjs.RelayedConfig,
+    trio_relay.peerjs.BrokerHooks,
+    trio_relay.peerjs.BrokerStatistics,
 )
 NODE_ID: Final = "0123456789abcdef0123456789abcdef01234567"
 
@@ -43,7 +48,9 @@ def texts() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "module", [trio_relay, trio_relay.testing, trio_relay.wsrelay], ids=lambda module: module.__name__
+    "module",
+    [trio_relay, trio_relay.testing, trio_relay.wsrelay, trio_relay.peerjs],
+    ids=lambda module: module.__name__,
 )
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
     directive = rf"^\.\. (?:auto\w+|py:\w+):: {re.escape(module.__name__)}\.(\w+)(?:\(\))?$"
@@ -67,8 +74,9 @@ def table_rows(title: str) -> set[str]:
 def test_every_counter_is_in_the_reference_and_the_reverse() -> None:
     assert table_rows("Relay server") == counted_by_relay()
     assert table_rows("Relay client") == counted_by_client()
+    assert table_rows("PeerJS broker") == counted_by_broker()
     titles = set(re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE))
-    node = titles - {"Relay server", "Relay client", "Sizes", "Sizes of a relay client"}
+    node = titles - {"Relay server", "Relay client", "PeerJS broker", "Sizes", "Sizes of a relay client"}
     assert set().union(*map(table_rows, node)) == counted()
 
 
@@ -84,7 +92,7 @@ def columns(text: str, head: str) -> Iterator[str]:
 
 def test_counters_that_pages_name_exist() -> None:
     """In columns of counters, every name; elsewhere, what begins as some counter does."""
-    counters = counted().union(*map(expand, counted())) | counted_by_relay() | counted_by_client()
+    counters = counted().union(*map(expand, counted())) | counted_by_relay() | counted_by_client() | counted_by_broker()
     known = counters | LIMITS | table_rows("Sizes") | set(trio_relay.__all__) | RELAY_OPTIONS | NOT_COUNTERS
     beginnings = tuple({f"{counter.partition('_')[0]}_" for counter in counters if "_" in counter})
     unknown = []
@@ -119,7 +127,7 @@ async def test_sizes_and_metrics_that_pages_name_are_served() -> None:
             await stream.send_all(f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
             with trio.fail_after(10):
                 served = b"".join([data async for data in stream]).decode()
-    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_(?!ws_)[a-z_]+)", text)}
+    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_(?!ws_|broker_)[a-z_]+)", text)}
     assert named
     assert [name for name in sorted(named) if f"# TYPE {name}" not in served and f"\n{name}" not in served] == []
 

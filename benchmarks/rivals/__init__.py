@@ -17,6 +17,7 @@ __all__ = [
     "HERE",
     "missing_rivals",
     "run_node_forwarder",
+    "run_npm_peer",
     "run_peer_relay",
     "run_tcp_forwarder",
     "run_trio_websocket_forwarder",
@@ -36,6 +37,13 @@ def run_peer_relay(*, compression: bool) -> Iterator[Relay]:
     """The original, npm `peer-relay` 0.0.2, with its default compression or with a server that declines it."""
     command = ["node", "--no-deprecation", "relay.js", "default" if compression else "off"]
     with run_program(command, cwd=HERE) as relay:
+        yield relay
+
+
+@contextmanager
+def run_npm_peer() -> Iterator[Relay]:
+    """The original broker of PeerJS, npm `peer` 1.0.2, with room for many clients."""
+    with run_program(["node", "peer.js"], cwd=HERE) as relay:
         yield relay
 
 

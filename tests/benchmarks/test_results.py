@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import chart
 from benchmarks.report import Case, Report, Sample, measure
-from benchmarks.results import Results
+from benchmarks.results import Results, put_into
 from benchmarks.tables import markdown
 
 
@@ -64,6 +64,15 @@ def test_a_row_says_what_is_wrong_with_it(run: Sample, note: str | None, tmp_pat
     results = saved(tmp_path / "results.json", {"hop": {"ours": [run], "theirs": [run]}})
     assert results.tables[0].rows[0].notes == ([] if note is None else [note])
     assert (note or "VOID") in markdown(results) or note is None
+
+
+def test_a_text_takes_the_place_of_the_one_between_two_comments(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- goals -->\nold\n<!-- /goals -->\n\nend\n")
+    put_into(page, "goals", "new\nlines\n")
+    assert page.read_text() == "# Page\n\n<!-- goals -->\nnew\nlines\n<!-- /goals -->\n\nend\n"
+    with pytest.raises(ValueError, match=r"expected comments <!-- tables --> and <!-- /tables --> in .*page\.md"):
+        put_into(page, "tables", "new")
 
 
 def test_a_chart_needs_a_suffix_that_says_what_it_is() -> None:

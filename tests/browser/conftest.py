@@ -12,6 +12,8 @@ import pytest
 from benchmarks.npm import install
 
 from .chromium import Browser, Page, open_browser, run_chromium
+from .peerjs_fixtures import npm_brokers as npm_brokers
+from .peerjs_fixtures import open_broker as open_broker
 from .site import serve_folders
 
 HERE: Final = Path(__file__).parent

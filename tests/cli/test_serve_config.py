@@ -14,6 +14,8 @@ from trio_relay.cli.options import UsageError
 from trio_relay.cli.serve_options import Configuration, Settings, merge, overrides
 from trio_relay.cli.toml_config import SCHEMA
 from trio_relay.identity import Identity
+from trio_relay.limits import Limits
+from trio_relay.peerjs.broker.config import BrokerConfig, RelayedConfig
 from trio_relay.wsrelay import BlobConfig, Channel, EnvKeyStore, FileKeyStore, RelayConfig
 
 EXAMPLE: Final = Path(__file__).parents[2] / "docs" / "examples" / "relay.toml"
@@ -56,6 +58,11 @@ def given_by(*arguments: str) -> dict[str, Any]:
         (["--limit", "hops=3", "--limit", "ping_after=1.5"], {"limits.hops": 3, "limits.ping_after": 1.5}),
         (["--rate-limit-messages", "7"], {"relay.rate_limit_max_messages": 7}),
         (["--log-json", "--verbose"], {"log.json": True, "log.level": "debug"}),
+        (["--peerjs"], {"peerjs.enabled": True}),
+        (
+            ["--peerjs-path", "/a", "--peerjs-key", "b", "--peerjs-discovery"],
+            {"peerjs.path": "/a", "peerjs.key": "b", "peerjs.allow_discovery": True},
+        ),
     ],
 )
 def test_options_have_the_names_of_the_file(arguments: list[str], values: dict[str, Any]) -> None:
@@ -74,9 +81,9 @@ def test_every_option_of_the_command_line_is_one_of_the_file() -> None:
             "--tls-cert=c",
         ),
         *("--tls-key=d", "--limit=hops=3", "--bootstrap=ws://a:1", "--identity=i", "--passphrase-file=p", "--ca=c"),
-        *("--legacy", "--verbose"),
+        *("--legacy", "--verbose", "--peerjs", "--peerjs-path=/a", "--peerjs-key=b", "--peerjs-discovery"),
     )
-    assert len(everything) == 19
+    assert len(everything) == 23
     assert everything.keys() <= SCHEMA.keys()
 
 
@@ -89,6 +96,7 @@ def test_every_option_of_the_command_line_is_one_of_the_file() -> None:
         ({"overlay.enabled": False}, {"overlay.legacy": True}, {"overlay.legacy": True}),
         ({"relay.blobs.enabled": False}, {"relay.blobs.file": "f"}, {"relay.blobs.file": "f"}),
         ({"overlay.enabled": True}, {"overlay.enabled": False}, {"overlay.enabled": False}),
+        ({"peerjs.enabled": False}, {"peerjs.key": "b"}, {"peerjs.key": "b"}),
     ],
 )
 def test_options_take_the_place_of_the_files(
@@ -110,6 +118,8 @@ def test_options_of_an_overlay_that_is_not_wanted(other: str) -> None:
         ["--rate-limit-messages", "0"],
         ["--rate-limit-messages", "²"],
         ["--listen", "none"],
+        ["--peerjs-path", "myapp"],
+        ["--peerjs-key", "a key"],
     ],
 )
 def test_arguments_that_are_refused(arguments: list[str]) -> None:
@@ -156,11 +166,14 @@ def test_the_example_has_every_option_with_its_default(tmp_path: Path) -> None:
         "channels",
         "max_bytes",
         "burst",
+        "max_messages_per_second",
+        "bytes_per_second",
         "admin_key",
         "open =",
         "env =",
         "access_key",
         "origins",
+        "cors_origins",
         "trusted",
         "max_share",
     )
@@ -171,8 +184,10 @@ def test_the_example_has_every_option_with_its_default(tmp_path: Path) -> None:
         is_option = re.match(r"#\w+ = ", line) is not None and not option.startswith((*without, *files))
         lines.append(option if is_option or option.startswith("max_bytes = ") else line)
     assert sum(a != b for a, b in zip(lines, EXAMPLE.read_text().splitlines(), strict=True)) > 25
-    relay, written = relay_of(load(tmp_path, EXAMPLE.read_text())), relay_of(load(tmp_path, "\n".join(lines)))
-    assert replace(written, key_store=relay.key_store) == relay
+    relay, text = relay_of(load(tmp_path, EXAMPLE.read_text())), "\n".join(lines)
+    assert replace(relay_of(load(tmp_path, text)), key_store=relay.key_store) == relay
+    with_broker = load(tmp_path, text.replace("[peerjs]\nenabled = false", "[peerjs]\nenabled = true"))
+    assert with_broker.config.peerjs == BrokerConfig(listen=None)
 
 
 def test_values_become_options_of_the_relay(tmp_path: Path) -> None:
@@ -224,6 +239,18 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (OPEN, ["--passphrase-file", "x"], "expected --identity beside --passphrase-file"),
         (OPEN, ["--identity", "/nowhere/key"], "can't read identity /nowhere/key"),
         (OPEN, ["--channel", "stats"], "two owners of one path: channel 'stats' and the page /stats"),
+        (
+            OPEN,
+            ["--channel", "peerjs", "--peerjs"],
+            "two owners of one path: /peerjs of the PeerJS broker and channel 'peerjs'",
+        ),
+        (OPEN, ["--peerjs-path", "/blob"], "/blob of the PeerJS broker and the page /blob"),
+        ("peerjs = true", ["--peerjs-key", "metrics"], "/metrics of the PeerJS broker and the page /metrics"),
+        ("[peerjs]\npath = 'x'", [], "peerjs.path: expected a path like / or /myapp, not 'x'"),
+        ("[peerjs]\nexpire_timeout = 0", [], "peerjs.expire_timeout: expected a positive expire_timeout, not 0"),
+        ("[peerjs]\ntrusted_proxies = ['x']", [], "peerjs.trusted_proxies: expected a network"),
+        ("[peerjs.relayed]\nidle = -1", [], "peerjs.relayed.idle: expected a positive idle, not -1"),
+        ("[overlay]\nenabled = false\n[peerjs]\nenabled = false", [], "expected at least one channel"),
         (OPEN + "[log]\nlevel = 'loud'", [], "log.level: expected debug, info, warning, error, not 'loud'"),
         (OPEN + "[limits]\nhops = 0", [], "limits.hops must be positive, not 0"),
         (OPEN + "[overlay]\nbootstrap = 'http://x'", [], "overlay.bootstrap: "),
@@ -250,7 +277,7 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "[overlay]\nenabled = false\n[relay]\nenabled = false",
             [],
-            "expected an overlay node, a relay server, or both",
+            "expected an overlay node, a relay server or a PeerJS broker",
         ),
     ],
 )
@@ -266,6 +293,40 @@ def test_the_relay_and_the_overlay_can_be_left_out(tmp_path: Path) -> None:
     assert settings.config.relay is None
     assert settings.config.overlay is not None
     assert (settings.config.overlay.legacy, settings.config.overlay.bootstrap) == (True, ["ws://a:1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "wanted"),
+    [
+        ("", ["--peerjs"], BrokerConfig(listen=None)),
+        ("peerjs = true", [], BrokerConfig(listen=None)),
+        ("[peerjs]", [], BrokerConfig(listen=None)),
+        ("[peerjs]\nkey = 'b'", ["--peerjs-path", "/a/"], BrokerConfig(listen=None, key="b", path="/a/")),
+        ("[peerjs]\nenabled = false\nkey = 'b'", ["--peerjs"], BrokerConfig(listen=None, key="b")),
+        ("peerjs = {relayed = false}", [], BrokerConfig(listen=None, relayed=None)),
+        ("[peerjs.relayed]\nidle = 7", [], BrokerConfig(listen=None, relayed=RelayedConfig(idle=7))),
+    ],
+)
+def test_a_broker_is_enough(text: str, arguments: list[str], wanted: BrokerConfig, tmp_path: Path) -> None:
+    config = load(tmp_path, text, *arguments).config
+    assert (config.peerjs, config.relay) == (wanted, None)
+    assert config.overlay is not None
+
+
+def test_there_are_sockets_for_all_clients_of_a_broker(tmp_path: Path) -> None:
+    usual = Limits().connections
+    assert load(tmp_path, OPEN).config.limits == Limits()
+    assert load(tmp_path, "peerjs = true").config.limits == Limits(connections=usual + 5000)
+    assert load(tmp_path, "[peerjs]\nconcurrent_limit = 7").config.limits.connections == usual + 7
+    assert load(tmp_path, "peerjs = true", "--limit", "connections=9").config.limits.connections == 9
+
+
+def test_a_broker_is_there_if_it_is_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, OPEN).config.peerjs is None
+    assert load(tmp_path, OPEN + "[peerjs]\nenabled = false\nkey = 'b'").config.peerjs is None
+    both = load(tmp_path, OPEN, "--peerjs", "--no-overlay").config
+    assert (both.overlay, both.peerjs) == (None, BrokerConfig(listen=None))
+    assert relay_of(load(tmp_path, OPEN, "--peerjs")).channels == ["pwa"]
 
 
 def test_a_second_load_makes_no_second_store(tmp_path: Path) -> None:

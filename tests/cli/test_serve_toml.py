@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from trio_relay.cli.options import UsageError
 from trio_relay.cli.toml_config import SCHEMA, load_file, parse_config
 from trio_relay.limits import Limits
+from trio_relay.peerjs.broker.config import BrokerConfig, RelayedConfig
 from trio_relay.wsrelay import BlobConfig, RelayConfig
 
 SECRET: Final = "very-secret-key"
@@ -25,6 +26,13 @@ def test_the_file_has_every_option_of_the_relay() -> None:
     assert wanted <= SCHEMA.keys()
     blobs = {f"relay.blobs.{item.name}" for item in fields(BlobConfig)} - {"relay.blobs.store"}
     assert blobs <= SCHEMA.keys()
+    broker = {f"peerjs.{item.name}" for item in fields(BrokerConfig)}
+    elsewhere = {"listen", "tls", "hooks", "limits", "generate_client_id", "relayed"}
+    assert {name for name in SCHEMA if name.rpartition(".")[0] == "peerjs"} - {"peerjs.enabled"} == broker - {
+        f"peerjs.{name}" for name in elsewhere
+    }
+    relayed = {f"peerjs.relayed.{item.name}" for item in fields(RelayedConfig)}
+    assert {name for name in SCHEMA if name.startswith("peerjs.relayed.")} - {"peerjs.relayed.enabled"} == relayed
     assert {f"limits.{item.name}" for item in fields(Limits)} <= SCHEMA.keys()
 
 
@@ -38,6 +46,13 @@ def test_the_file_has_every_option_of_the_relay() -> None:
         ("[relay.keys]\nzzz = 1", "there is no option 'relay.keys.zzz'"),
         ("[relay.key]\nfile = 'x'", "there is no table 'relay.key'; is it relay.keys?"),
         ("server = 1", "server: expected a table, not a whole number"),
+        ("server = false", "server: expected a table, not false"),
+        ("peerjs = 1", "peerjs: expected a table, true or false, not a whole number"),
+        (
+            "[peerjs]\nallow_discover = true",
+            "there is no option 'peerjs.allow_discover'; is it peerjs.allow_discovery?",
+        ),
+        ("[peerjs]\nrelayed = 'no'", "peerjs.relayed: expected a table, true or false, not a string"),
         ("[relay]\nmax_watches = '7'", "relay.max_watches: expected a whole number, not a string"),
         ("[relay]\nmax_watches = 7.5", "relay.max_watches: expected a whole number, not a fraction"),
         ("[relay]\nmax_watches = true", "relay.max_watches: expected a whole number, not true"),
@@ -88,6 +103,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     values = parse_config("[relay.keys]\nfile = 'keys.txt'\n[server]\ntls_cert = '/etc/chain.pem'", str(tmp_path))
     assert values == {"relay.keys.file": str(tmp_path / "keys.txt"), "server.tls_cert": "/etc/chain.pem"}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("overlay = false", {"overlay.enabled": False}),
+        ("[relay]\nblobs = false", {"relay.blobs.enabled": False}),
+        ("peerjs = true", {"peerjs.enabled": True}),
+        ("[peerjs]", {"peerjs.enabled": True}),
+        ("[peerjs]\nrelayed = false", {"peerjs.relayed.enabled": False}),
+        ("[peerjs]\nkey = 'b'", {"peerjs.key": "b"}),
+    ],
+)
+def test_parts_are_switched_on_and_off(text: str, values: dict[str, object]) -> None:
+    assert parse_config(text, "/") == values
 
 
 TOML: Final = st.recursive(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import trio_relay.wire
 from tests.wire.descriptions import CHROMIUM_ANSWER, CHROMIUM_OFFER
+from tests.wire.media_descriptions import bundle_only_offer, media_offer
 from trio_relay.exceptions import LocalProtocolError, RemoteProtocolError
 from trio_relay.wire import (
     body,
@@ -192,6 +193,13 @@ def check_description_untrusted(data: bytes) -> None:
     assert description.binding(text, text).startswith("webrtc:")
 
 
+def check_media_description_untrusted(data: bytes) -> None:
+    text = data.decode("latin-1")
+    description.check_media_description_untrusted(text)
+    assert description.find_tagged(text) < description.MAX_SECTIONS
+    assert sum(description.count_places(text).values()) <= description.MAX_SECTIONS
+
+
 def feed(data: bytes) -> None:
     """A data channel, a message of which has 61 bytes here."""
     incoming = chunks.Incoming(chunks.FIRST_CREDIT)
@@ -224,6 +232,7 @@ TARGETS: Final[dict[str, Target]] = {
         *(parse_id_frame_untrusted, parse_envelope_untrusted, parse_body_untrusted, parse_body_fields_untrusted),
         *(parse_hex_untrusted, parse_datagram_untrusted),
         *(parse_signal_untrusted, parse_candidate_untrusted, check_description_untrusted, feed),
+        check_media_description_untrusted,
         *(check_head_untrusted, parse_length_untrusted, parse_close_untrusted, receive_data),
     )
 }
@@ -296,6 +305,8 @@ def seeds_of(name: str) -> list[bytes]:
         return STREAM
     if name == "check_description_untrusted":
         return [CHROMIUM_OFFER.encode(), CHROMIUM_ANSWER.encode()]
+    if name == "check_media_description_untrusted":
+        return [media_offer().encode(), bundle_only_offer().encode()]
     return TEXT if "_".join(home_of(name)) in TEXT_TARGETS else BINARY
 
 

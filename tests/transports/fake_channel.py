@@ -32,6 +32,7 @@ class Behaviour:
         channel_error: a bug: whoever waits for the channel gets this exception.
         closing: how long the end of the block takes.
         max_message: what descriptions of this end announce.
+        reliable: what channels that this end makes claim to be.
     """
 
     delay: float = 0.0
@@ -46,6 +47,7 @@ class Behaviour:
     channel_error: Exception | None = None
     closing: float = 0.0
     max_message: int = 262144
+    reliable: bool = True
 
 
 class FakeChannel:
@@ -53,6 +55,7 @@ class FakeChannel:
 
     Attributes:
         sent: messages given to `send`.
+        ordered, reliable: what it claims to be; all that is sent arrives in its order whatever they say.
         waiting: messages that have arrived here and were not received, with the time at which they arrived.
         loses_after: see `Behaviour`.
     """
@@ -60,6 +63,7 @@ class FakeChannel:
     def __init__(self, behaviour: Behaviour, config: WebRTCConfig, label: str, protocol: str) -> None:
         self.label: Final = label
         self.protocol: Final = protocol
+        self.ordered = self.reliable = True
         self.sent = 0
         self.loses_after = behaviour.loses_after
         self.waiting: Final[deque[tuple[float, bytes | str]]] = deque()

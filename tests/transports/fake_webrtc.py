@@ -109,15 +109,17 @@ class FakeConnection:
         self._world: Final = world
         self._peer: FakeConnection | None = None
         self._named = ("", "")
+        self._ordered = True
         self._changed: Final = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"<FakeConnection {self.number}, {'closed' if self.closed else 'open'}>"
 
-    async def create_offer(self, label: str, *, protocol: str = "") -> str:
+    async def create_offer(self, label: str, *, protocol: str = "", ordered: bool = True) -> str:
         """See `PeerConnection`; so below."""
         await self._step("offer")
         self._named = (label, protocol)
+        self._ordered = ordered
         return self._describe("actpass")
 
     async def create_answer(self, offer: str) -> str:
@@ -197,8 +199,10 @@ class FakeConnection:
             added = sum(candidate is not None for candidate in end.candidates)
             if end.closed or end.behaviour.unreachable or added < end.behaviour.candidates:
                 return
-        label, protocol = self._named if self._named[0] or self._named[1] else peer._named
-        mine, theirs = (FakeChannel(end.behaviour, end.config, label, protocol) for end in (self, peer))
+        maker = self if self._named[0] or self._named[1] else peer
+        mine, theirs = (FakeChannel(end.behaviour, end.config, *maker._named) for end in (self, peer))
+        for channel in (mine, theirs):
+            channel.ordered, channel.reliable = maker._ordered, maker.behaviour.reliable
         mine.join(theirs)
         self.data_channel, peer.data_channel = mine, theirs
         peer._wake()

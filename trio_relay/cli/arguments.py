@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, NoReturn
 
+from ..peerjs.broker.config import BrokerConfig
 from ..wire.addresses import is_dialable, parse_listen
 from ..wire.ids import NodeId, parse_node_id
 from ..wire.urls import parse_ws_url
@@ -52,17 +53,19 @@ example:
 DATA that starts with a dash comes after two: ... ID -- -hello
 """
 _SERVE: Final = """\
-Runs a relay server for WebSocket clients, and a peer of the overlay, on one port, until
-Ctrl-C or SIGTERM; both let clients go in order. SIGHUP reads the certificate, the keys and
-the configuration file again; nobody is disconnected for it.
+Runs a relay server for WebSocket clients, a PeerServer for PeerJS, or both, and a peer of
+the overlay, on one port, until Ctrl-C or SIGTERM; all let clients go in order. SIGHUP reads
+the certificate, the keys and the configuration file again; nobody is disconnected for it.
 """
 _SERVE_EPILOG: Final = """\
 examples:
   trio-relay serve --config relay.toml
   trio-relay serve --listen 0.0.0.0:8080 --channel pwa --key-file keys.txt --blob-file blobs.sqlite
   trio-relay serve --listen 127.0.0.1:8080 --channel pwa --open --no-overlay
+  trio-relay serve --listen 0.0.0.0:9000 --no-overlay --peerjs
 
-Who may use the relay has to be said: --key-file, --key-env, --open, or [relay.keys] in the file.
+Without --peerjs there is a relay server, with it only if one of its options is given. Who may
+use the relay has to be said: --key-file, --key-env, --open, or [relay.keys] in the file.
 Options here take the place of those in the file, which has many more: docs/examples/relay.toml
 """
 _DEMO: Final = """\
@@ -107,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_node(add("node", "run a peer", _NODE, _NODE_EPILOG))
     _add_send(add("send", "deliver one message and exit", _SEND, _SEND_EPILOG))
-    _add_serve(add("serve", "run a relay server", _SERVE, _SERVE_EPILOG))
+    _add_serve(add("serve", "run a relay server, or a PeerServer", _SERVE, _SERVE_EPILOG))
     add("demo", "watch messages cross a small network on this machine", _DEMO)
     key = add("keygen", "make an identity file", _KEYGEN)
     key.add_argument("file", metavar="FILE", help="where to write the private key (PEM, mode 0600)")
@@ -143,21 +146,39 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         type=_checked(parse_listen),
         help="where to listen, repeatable; default: 0.0.0.0:8080",
     )
-    parser.add_argument("--channel", metavar="NAME", action="append", help="a channel of the relay server, repeatable")
+    parser.add_argument("--channel", metavar="NAME", action="append", help="a channel of a relay server, repeatable")
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--key-file", metavar="FILE", help="access keys, one a line; changes are noticed")
     keys.add_argument("--key-env", metavar="VARIABLE", help="environment variable with access keys, commas between")
     keys.add_argument("--open", action="store_true", help="let everybody in, without a key")
-    parser.add_argument("--no-overlay", action="store_true", help="the relay server alone, without a peer")
+    parser.add_argument("--no-overlay", action="store_true", help="without a peer of the overlay")
     parser.add_argument("--blob-file", metavar="FILE", help="SQLite file for blobs; default: they are in memory")
     parser.add_argument("--admin-key-env", metavar="VARIABLE", help="environment variable with the operator's key")
     parser.add_argument("--ui", action="store_true", help="serve a live page at /ui; needs the operator's key")
     for what, meaning in (("connections", "of one address at a time"), ("messages", "of one connection a minute")):
         parser.add_argument(f"--rate-limit-{what}", metavar="N", type=_count, help=f"{what} {meaning}")
+    _add_peerjs(parser)
     parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
     _add_webrtc(parser)
     _add_listener(parser)
     _add_common(parser, bootstrap_needed=False)
+
+
+def _add_peerjs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peerjs", action="store_true", help="a broker for PeerJS clients; the next three imply it")
+    parser.add_argument(
+        "--peerjs-path",
+        metavar="PATH",
+        type=_checked(lambda text: BrokerConfig(path=text)),
+        help="where it is, as clients are told by their option 'path'; default: /",
+    )
+    parser.add_argument(
+        "--peerjs-key",
+        metavar="KEY",
+        type=_checked(lambda text: BrokerConfig(key=text)),
+        help="what clients have to name by their option 'key'; default: peerjs",
+    )
+    parser.add_argument("--peerjs-discovery", action="store_true", help="let everybody list the ids of all clients")
 
 
 def _add_webrtc(parser: argparse.ArgumentParser) -> None:

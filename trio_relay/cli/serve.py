@@ -1,4 +1,4 @@
-"""``trio-relay serve``: a relay server and a peer of the overlay on one port, in the foreground.
+"""``trio-relay serve``: a relay server, a PeerJS broker and a peer of the overlay on one port, in the foreground.
 
 What it has to say, it logs; nothing is written to standard output.
 """

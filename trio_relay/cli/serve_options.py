@@ -6,11 +6,12 @@ import argparse
 import os
 import ssl
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from ..identity import Identity
 from ..limits import Limits
+from ..peerjs.broker.config import BrokerConfig
 from ..server import NodeSettings, ServerConfig
 from ..wire.urls import parse_ws_url
 from ..wsrelay.addresses import Channel
@@ -21,8 +22,9 @@ from .arguments import check_advertised
 from .log import LEVELS
 from .options import UsageError
 from .passphrase import load_identity
+from .serve_peerjs import make_broker
 from .tls import Certificate, client_context
-from .toml_config import Values, load_file
+from .toml_config import Values, load_file, within
 from .webrtc import make_webrtc
 
 __all__ = ["Configuration", "Settings", "overrides"]
@@ -52,6 +54,10 @@ _OPTIONS: Final = {
     "blob_file": "relay.blobs.file",
     "rate_limit_connections": "relay.rate_limit_max_connections",
     "rate_limit_messages": "relay.rate_limit_max_messages",
+    "peerjs": "peerjs.enabled",
+    "peerjs_path": "peerjs.path",
+    "peerjs_key": "peerjs.key",
+    "peerjs_discovery": "peerjs.allow_discovery",
     "log_json": "log.json",
 }
 """Argument -> the option of the file whose place it takes."""
@@ -65,8 +71,14 @@ _NO_KEYS: Final = (
     "expected a decision on who may use the relay: --key-file FILE or --key-env VARIABLE for those who have an access "
     "key, or --open for everybody (in a configuration file: file, env or open in [relay.keys])"
 )
-_NO_CHANNELS: Final = "expected at least one channel: --channel NAME, or channels in [relay] of the configuration file"
-_RENAMED: Final = {"listen": "server.listen", "tls": "server.tls_cert", "relay": "relay.enabled"} | {
+_NO_CHANNELS: Final = (
+    "expected at least one channel: --channel NAME, or channels in [relay] of the configuration file; or, instead of a "
+    "relay server, --peerjs"
+)
+_RENAMED: Final = {"listen": "server.listen", "tls": "server.tls_cert"} | {
+    "overlay": "overlay.enabled",
+    "relay": "relay.enabled",
+    "peerjs": "peerjs.enabled",
     "relay.key_store": "relay.keys",
     "relay.blob_store": "relay.blobs",
     "overlay.client_tls": "overlay.ca",
@@ -106,7 +118,7 @@ def merge(file: Values, given: Values) -> Values:
     """The file's options with those of the command line in their place."""
     hidden = {name for group in _ALTERNATIVES for name in group if not given.keys().isdisjoint(group)}
     # Who gives an option of a part wants the part.
-    parts = ("overlay", "relay", "relay.blobs")
+    parts = ("overlay", "relay", "relay.blobs", "peerjs")
     hidden |= {f"{part}.enabled" for part in parts if any(name.startswith(f"{part}.") for name in given)}
     return {name: value for name, value in file.items() if name not in hidden} | given
 
@@ -146,12 +158,14 @@ class Configuration:
             raise UsageError(f"log.level: expected {', '.join(LEVELS)}, not {level!a}")
         certificate = self._certificate(values)
         try:
+            broker = make_broker(values) if _wants_broker(values) else None
             config = ServerConfig(
                 listen=values.get("server.listen", DEFAULT_LISTEN),
                 tls=certificate.context if certificate is not None else None,
                 overlay=self._overlay(values) if values.get("overlay.enabled", True) else None,
-                relay=self._relay(values) if values.get("relay.enabled", True) else None,
-                limits=Limits(**_within(values, "limits")),
+                relay=self._relay(values) if _wants_relay(values) else None,
+                peerjs=broker,
+                limits=_limits(values, broker),
             )
         except ValueError as error:
             raise UsageError(f"{self._file}: {error}" if self._file is not None else str(error)) from error
@@ -202,7 +216,7 @@ class Configuration:
     def _relay(self, values: Values) -> RelayConfig:
         if not values.get("relay.channels"):
             raise UsageError(_NO_CHANNELS)
-        options = _within(values, "relay", RelayConfig)
+        options = within(values, "relay", RelayConfig)
         options["channels"] = [
             channel if isinstance(channel, str) else Channel(**channel) for channel in values["relay.channels"]
         ]
@@ -231,17 +245,31 @@ class Configuration:
             raise UsageError(f"can't read key file {source}: {error.strerror or error}") from error
 
 
-def _within(values: Values, table: str, kind: type[Any] | None = None) -> dict[str, Any]:
-    """The options of one table by their last names; of `kind`, a dataclass, those that are fields of it."""
-    known = {item.name for item in fields(kind)} if kind is not None else None
-    split = {name.rpartition(".")[2]: value for name, value in values.items() if name.rpartition(".")[0] == table}
-    return {name: value for name, value in split.items() if known is None or name in known}
+def _limits(values: Values, broker: BrokerConfig | None) -> Limits:
+    """Unless the number of sockets is given, a broker can have all the clients that it may have."""
+    limits = Limits(**within(values, "limits"))
+    if broker is None or "limits.connections" in values:
+        return limits
+    return replace(limits, connections=limits.connections + broker.concurrent_limit)
+
+
+def _wants_broker(values: Values) -> bool:
+    """Who gives one of its options wants it."""
+    wanted: bool = values.get("peerjs.enabled", any(name.startswith("peerjs.") for name in values))
+    return wanted
+
+
+def _wants_relay(values: Values) -> bool:
+    """It is what `serve` is for, unless there is a broker and nothing is said of a relay."""
+    said = any(name.startswith("relay.") for name in values)
+    wanted: bool = values.get("relay.enabled", said or not _wants_broker(values))
+    return wanted
 
 
 def _blobs(values: Values) -> BlobConfig | Literal[False]:
     if not values.get("relay.blobs.enabled", True):
         return False
-    options = _within(values, "relay.blobs", BlobConfig)
+    options = within(values, "relay.blobs", BlobConfig)
     if options.get("time_to_live") is False:
         options["time_to_live"] = None
     try:

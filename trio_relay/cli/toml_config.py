@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from ..limits import Limits
 from .options import UsageError
 
-__all__ = ["SCHEMA", "Values", "load_file", "parse_config"]
+__all__ = ["SCHEMA", "Values", "load_file", "parse_config", "within"]
 
 Values: TypeAlias = dict[str, Any]
 """Dotted names of options and their values, checked against `SCHEMA`."""
@@ -116,6 +116,41 @@ _BLOBS: Final = {
     "time_to_live": _NUMBER_OR_FALSE,
     "route_prefix": _TEXT,
 }
+_PEERJS: Final = {
+    "enabled": _FLAG,
+    "path": _TEXT,
+    "key": _TEXT,
+    "expire_timeout": _NUMBER,
+    "alive_timeout": _NUMBER,
+    "concurrent_limit": _WHOLE,
+    "cleanup_interval": _NUMBER,
+    "allow_discovery": _FLAG,
+    "trusted_proxies": _LIST,
+    "cors_origins": _LIST,
+    "max_connections_per_ip": _WHOLE,
+    "max_messages_per_second": _NUMBER,
+    "burst_messages": _WHOLE,
+    "max_message": _WHOLE,
+    "max_id": _WHOLE,
+    "queue_messages": _WHOLE,
+    "queue_bytes": _WHOLE,
+    "queued_messages": _WHOLE,
+    "queued_bytes": _WHOLE,
+    "slow_messages": _WHOLE,
+    "slow_bytes": _WHOLE,
+    "hook_timeout": _NUMBER,
+    "drain_timeout": _NUMBER,
+    "open_metrics": _FLAG,
+}
+_RELAYED: Final = {
+    "enabled": _FLAG,
+    "meetings": _WHOLE,
+    "meetings_per_ip": _WHOLE,
+    "wait": _NUMBER,
+    "idle": _NUMBER,
+    "bytes_per_second": _NUMBER,
+    "queue_bytes": _WHOLE,
+}
 _CHANNEL: Final = {"name": _TEXT, "on_duplicate": _TEXT, "watchable_by": _LIST}
 
 
@@ -139,6 +174,8 @@ SCHEMA: Final[dict[str, _Kind]] = {
     **_in("relay.keys", {"file": _PATH, "env": _TEXT, "open": _FLAG}),
     **_in("relay.blobs", _BLOBS),
     **_in("relay.blobs", _secret("access_key")),
+    **_in("peerjs", _PEERJS),
+    **_in("peerjs.relayed", _RELAYED),
     **_in("log", {"json": _FLAG, "level": _TEXT}),
 }
 """Every option of the file."""
@@ -180,6 +217,13 @@ def parse_config(text: str, folder: str) -> Values:
     return values
 
 
+def within(values: Values, table: str, kind: type[Any] | None = None) -> dict[str, Any]:
+    """The options of one table by their last names; of `kind`, a dataclass, those that are fields of it."""
+    known = {item.name for item in fields(kind)} if kind is not None else None
+    split = {name.rpartition(".")[2]: value for name, value in values.items() if name.rpartition(".")[0] == table}
+    return {name: value for name, value in split.items() if known is None or name in known}
+
+
 def _options(table: Mapping[str, object], prefix: str, folder: str) -> Iterator[tuple[str, object]]:
     for key, value in table.items():
         name = f"{prefix}{key}"
@@ -187,12 +231,20 @@ def _options(table: Mapping[str, object], prefix: str, folder: str) -> Iterator[
             _check(SCHEMA[name], name, value)
             yield name, os.path.join(folder, str(value)) if SCHEMA[name].is_path else value
         elif name in _TABLES:
-            if not isinstance(value, dict):
-                raise ValueError(f"{name}: expected a table, not {_describe(value)}")
-            yield from _options(value, f"{name}.", folder)
+            yield from _options(_as_table(name, value), f"{name}.", folder)
         else:
             what = "table" if isinstance(value, dict) else "option"
             raise ValueError(f"there is no {what} {name!a}{_nearest(name, [*SCHEMA, *_TABLES])}")
+
+
+def _as_table(name: str, value: object) -> Mapping[str, object]:
+    """A table; one that can be switched on and off may also be true, false, or there without an option."""
+    has_switch = f"{name}.enabled" in SCHEMA
+    if has_switch and (isinstance(value, bool) or value == {}):
+        return {"enabled": value is not False}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: expected a table{', true or false' * has_switch}, not {_describe(value)}")
+    return value
 
 
 def _check_channel(channel: Mapping[str, object]) -> None:

@@ -74,7 +74,8 @@ class Negotiation:
         offer: the other side's, when we answer; None when we offer.
         describe: takes our own description, an offer or an answer, when it is ready; it does not wait.
         establish: what has to be done over the open channel before the connection counts as made.
-        label, protocol: of the data channel, when we offer.
+        label, protocol, ordered: of the data channel, when we offer; it is reliable.
+        strict: when we answer, a data channel that is not both ordered and reliable is a failure.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Negotiation:
         *,
         label: str = "",
         protocol: str = "",
+        ordered: bool = True,
+        strict: bool = True,
     ) -> None:
         self._webrtc: Final = webrtc
         self._offer: Final = offer
@@ -93,6 +96,8 @@ class Negotiation:
         self._establish: Final = establish
         self._label: Final = label
         self._protocol: Final = protocol
+        self._ordered: Final = ordered
+        self._strict: Final = strict
         self._answer = ""
         self._offered = False
         self._answered: Final = trio.Event()
@@ -168,7 +173,7 @@ class Negotiation:
 
     async def _open(self, connection: PeerConnection) -> Opened:
         if self._offer is None:
-            offer = await connection.create_offer(self._label, protocol=self._protocol)
+            offer = await connection.create_offer(self._label, protocol=self._protocol, ordered=self._ordered)
             self._describe(offer)
             self._offered = True
             await self._answered.wait()
@@ -178,7 +183,10 @@ class Negotiation:
             offer = self._offer
             answer = await connection.create_answer(offer)
             self._describe(answer)
-        opened = Opened(await connection.channel(), connection.selected_pair(), offer, answer)
+        channel = await connection.channel()
+        if self._offer is not None and self._strict and not (channel.ordered and channel.reliable):
+            raise NegotiationFailed("the other side's data channel is not ordered and reliable")
+        opened = Opened(channel, connection.selected_pair(), offer, answer)
         if self._establish is not None:
             await self._establish(opened)
         return opened

@@ -1,4 +1,4 @@
-"""Dialling a WebSocket: resolve, filter, connect, secure, upgrade."""
+"""Dialling: resolve, filter, connect, secure; and of a WebSocket, upgrade."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .streams import check_tls, close_now
 from .upgrade import check_accepted, upgrade_headers
 from .websocket import WebSocketConnection
 
-__all__ = ["AllowAddress", "dial_websocket"]
+__all__ = ["AllowAddress", "TlsUnavailable", "dial_stream", "dial_websocket"]
 
 AllowAddress: TypeAlias = Callable[[str], bool]
 """Whether an IP address, as text, may be dialled."""
@@ -30,6 +30,10 @@ NEXT_ATTEMPT = 0.25
 """Seconds before the next address is tried beside one that does not answer (RFC 8305 section 5)."""
 
 ResolvedAddress: TypeAlias = tuple[int, int, int, tuple[Any, ...]]
+
+
+class TlsUnavailable(HandshakeError):
+    """TLS could not be had: the certificate is not trusted, or the other side speaks no TLS."""
 
 
 async def dial_websocket(
@@ -58,14 +62,8 @@ async def dial_websocket(
         HandshakeError: no address is allowed, TLS failed, or the other side did not accept the upgrade.
     """
     target = parse_ws_url(url)
-    context = (ssl_context or _default_context()) if target.secure else None
-    if context is not None:
-        check_tls(context)
-    socket_stream = await _connect(target, allow_address, attempts=limits.dials)
-    stream: trio.abc.Stream = socket_stream
+    stream = await dial_stream(target, limits=limits, ssl_context=ssl_context, allow_address=allow_address)
     try:
-        if context is not None:
-            stream = await _secure(socket_stream, target, context)
         echoed, received = await _upgrade(stream, target, limits, subprotocol)
         return WebSocketConnection(
             stream,
@@ -76,10 +74,40 @@ async def dial_websocket(
             max_message=max_message,
         )
     except trio.BrokenResourceError as error:
-        close_now(socket_stream)
+        close_now(stream)
         raise HandshakeError(f"{target.authority} broke the connection during the handshake") from error
     except BaseException:
-        close_now(socket_stream)
+        close_now(stream)
+        raise
+
+
+async def dial_stream(
+    target: WebSocketUrl,
+    *,
+    limits: Limits,
+    ssl_context: ssl.SSLContext | None = None,
+    allow_address: AllowAddress | None = None,
+) -> trio.abc.Stream:
+    """Opens a TCP connection, secured where the URL says so; what is said over it is the caller's.
+
+    The caller sets the deadline; a cancelled call leaves no socket behind. Arguments are those of `dial_websocket`.
+
+    Raises:
+        ValueError: the context would speak less than TLS 1.2.
+        OSError: the host cannot be resolved or reached.
+        HandshakeError: no address is allowed, or the connection broke.
+        TlsUnavailable: TLS could not be had.
+    """
+    context = (ssl_context or _default_context()) if target.secure else None
+    if context is not None:
+        check_tls(context)
+    stream = await _connect(target, allow_address, attempts=limits.dials)
+    if context is None:
+        return stream
+    try:
+        return await _secure(stream, target, context)
+    except BaseException:
+        close_now(stream)
         raise
 
 
@@ -153,9 +181,10 @@ async def _secure(stream: trio.SocketStream, target: WebSocketUrl, context: ssl.
         cause = error.__cause__
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = cause.verify_message.rstrip(".")
-            raise HandshakeError(f"certificate of {target.authority} not trusted: {reason}") from error
-        reason = (cause.reason if isinstance(cause, ssl.SSLError) else None) or "connection broken"
-        raise HandshakeError(f"no TLS with {target.authority}: {reason}") from error
+            raise TlsUnavailable(f"certificate of {target.authority} not trusted: {reason}") from error
+        if isinstance(cause, ssl.SSLError):
+            raise TlsUnavailable(f"no TLS with {target.authority}: {cause.reason or 'connection broken'}") from error
+        raise HandshakeError(f"no TLS with {target.authority}: connection broken") from error
     return secured
 
 

@@ -7,10 +7,10 @@ WebRTC is asked for. `WebRTCConfig.factory` puts another in its place.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from ..wire.description import Candidate
 
@@ -20,7 +20,12 @@ __all__ = [
     "DataChannel",
     "Factory",
     "IceServer",
+    "MediaFactory",
+    "MediaKind",
+    "MediaPeer",
+    "MediaTrack",
     "PeerConnection",
+    "RemoteTrack",
     "WebRTCConfig",
 ]
 
@@ -126,6 +131,16 @@ class DataChannel(Protocol):
         ...
 
     @property
+    def ordered(self) -> bool:
+        """Whether messages arrive in the order in which they were sent."""
+        ...
+
+    @property
+    def reliable(self) -> bool:
+        """Whether every message arrives while the connection lasts: no limit of time or repetitions was set."""
+        ...
+
+    @property
     def max_message(self) -> int:
         """Bytes in one message: what the other side announced."""
         ...
@@ -158,8 +173,8 @@ class PeerConnection(Protocol):
     Errors of its methods: `NegotiationFailed` with the reason; whatever the other side sent, nothing else is raised.
     """
 
-    async def create_offer(self, label: str, *, protocol: str = "") -> str:
-        """Makes an ordered, reliable data channel, and returns a session description with all candidates."""
+    async def create_offer(self, label: str, *, protocol: str = "", ordered: bool = True) -> str:
+        """Makes a reliable data channel, and returns a session description with all candidates."""
         ...
 
     async def create_answer(self, offer: str) -> str:
@@ -175,7 +190,10 @@ class PeerConnection(Protocol):
         ...
 
     async def channel(self) -> DataChannel:
-        """Waits until our data channel, or the first of the other side, is open."""
+        """Waits until our data channel, or the first of the other side, is open.
+
+        One of the other side may be of any kind: see its `ordered` and `reliable`.
+        """
         ...
 
     def selected_pair(self) -> CandidatePair | None:
@@ -185,3 +203,134 @@ class PeerConnection(Protocol):
 
 Factory: TypeAlias = Callable[[WebRTCConfig], AbstractAsyncContextManager[PeerConnection]]
 """Makes one connection; the end of the block closes it, within a bounded time, and leaves nothing behind."""
+
+
+# Audio and video
+
+MediaKind: TypeAlias = Literal["audio", "video"]
+
+
+class MediaTrack(Protocol):
+    """What is sent: an ``aiortc.MediaStreamTrack``. Its `recv` is asyncio's; aiortc calls it on its loop."""
+
+    kind: str
+
+    @property
+    def id(self) -> str:
+        """A name of its own."""
+        ...
+
+    async def recv(self) -> Any:
+        """The next frame."""
+        ...
+
+    def stop(self) -> None:
+        """The end of it; aiortc calls this when the connection ends that it was given to."""
+        ...
+
+
+class RemoteTrack(Protocol):
+    """What the other side sends, as one Trio task reads it: ``async for frame in track``, until the track ends.
+
+    Attributes:
+        id: as the other side has named it.
+        muted: nothing has come of it yet.
+        ended: nothing will come any more; frames may still wait to be received.
+        track: the same as an ``aiortc.MediaStreamTrack``, for those who read it on the asyncio loop instead of here.
+    """
+
+    @property
+    def kind(self) -> MediaKind: ...
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def muted(self) -> bool: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def track(self) -> Any: ...
+
+    async def receive(self) -> Any:
+        """Waits for the next frame, an ``av.AudioFrame`` or ``av.VideoFrame``.
+
+        Only a few frames wait; of those that nobody receives in time the oldest are lost. While nobody receives any,
+        nothing is decoded.
+
+        Raises:
+            trio.EndOfChannel: the other side ended the track, or the connection is at its end.
+            trio.ClosedResourceError: the connection was closed on our side.
+        """
+        ...
+
+    def __aiter__(self) -> RemoteTrack: ...
+
+    async def __anext__(self) -> Any: ...
+
+
+class MediaPeer(Protocol):
+    """One connection with audio and video, from its negotiation to its end. Its factory's context manager closes it.
+
+    Errors of `create_offer`, `create_answer`, `accept_answer`, `add_candidate` and `wait_connected`:
+    `NegotiationFailed` with the reason; whatever the other side sent, nothing else is raised. The tracks that are given
+    to it are stopped when it ends.
+    """
+
+    async def create_offer(self, tracks: Sequence[MediaTrack], *, label: str = "undefined") -> str:
+        """Makes a session description with these tracks, which share one stream, and all candidates.
+
+        Args:
+            label: of a data channel that carries nothing: its end tells the other side that we have hung up.
+
+        Raises:
+            ValueError: see `media_tracks.check_offered`.
+        """
+        ...
+
+    async def create_answer(self, offer: str, tracks: Sequence[MediaTrack] = ()) -> str:
+        """Takes the other side's offer and returns the answer, with all candidates.
+
+        Raises:
+            ValueError: see `media_tracks.check_answered`.
+        """
+        ...
+
+    async def accept_answer(self, answer: str) -> None:
+        """Takes the other side's answer."""
+        ...
+
+    async def add_candidate(self, candidate: Candidate | None) -> None:
+        """Takes one more address of the other side, None when it has no more; early ones are kept, a bounded number."""
+        ...
+
+    async def wait_connected(self) -> None:
+        """Waits until media can flow."""
+        ...
+
+    async def wait_closed(self) -> str:
+        """Waits until the connection is at its end, and returns why: for example, the other side has hung up."""
+        ...
+
+    @property
+    def remote_tracks(self) -> tuple[RemoteTrack, ...]:
+        """Those of the other side, as far as its description is known."""
+        ...
+
+    async def wait_tracks(self, count: int) -> tuple[RemoteTrack, ...]:
+        """Waits until there are so many, and returns all that there are.
+
+        Raises:
+            trio.EndOfChannel: the connection is at its end, with fewer.
+        """
+        ...
+
+    def selected_pair(self) -> CandidatePair | None:
+        """Which addresses are in use; None before it is known."""
+        ...
+
+
+MediaFactory: TypeAlias = Callable[[WebRTCConfig], AbstractAsyncContextManager[MediaPeer]]
+"""Makes one; the end of the block closes it, within a bounded time, and leaves nothing behind, threads included."""

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from importlib import import_module, metadata
 from typing import Final, Protocol, cast
 
-from .webrtc import Factory
+from .webrtc import Factory, MediaFactory
 
-__all__ = ["OpenFactory", "load"]
+__all__ = ["OpenFactory", "OpenMediaFactory", "load", "load_media"]
 
 _NEEDED: Final = {"trio_asyncio": "trio-asyncio", "aiortc": "aiortc"}
 """Module -> the distribution that has it; trio-asyncio replaces functions of asyncio, so it comes first."""
@@ -26,6 +26,16 @@ class OpenFactory(Protocol):
         ...
 
 
+class OpenMediaFactory(Protocol):
+    """Likewise; see `trio_relay.transports.aio.open_media_factory`."""
+
+    def __call__(
+        self, *, close_timeout: float, counters: Counter[str] | None = None
+    ) -> AbstractAsyncContextManager[MediaFactory]:
+        """Opens it."""
+        ...
+
+
 def load() -> OpenFactory:
     """Returns `trio_relay.transports.aio.open_factory`.
 
@@ -33,13 +43,23 @@ def load() -> OpenFactory:
         ImportError: a package is not installed: which, and how to install it; or it is, and does not import here:
             with its version and that of Python.
     """
+    _import_needed()
+    return cast(OpenFactory, import_module(".aio", __package__).open_factory)
+
+
+def load_media() -> OpenMediaFactory:
+    """Returns `trio_relay.transports.aio.open_media_factory`; raises what `load` raises."""
+    _import_needed()
+    return cast(OpenMediaFactory, import_module(".aio", __package__).open_media_factory)
+
+
+def _import_needed() -> None:
     for module, distribution in _NEEDED.items():
         try:
             import_module(module)
         except Exception as error:
             # Not always an ImportError: trio-asyncio 0.16 uses names that asyncio of Python 3.14 no longer has.
             raise ImportError(_explain(module, distribution, error), name=module) from error
-    return cast(OpenFactory, import_module(".aio", __package__).open_factory)
 
 
 def _explain(module: str, distribution: str, error: Exception) -> str:

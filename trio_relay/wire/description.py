@@ -1,13 +1,15 @@
 """Session descriptions and candidates of WebRTC from strangers, before anything else reads them. Pure.
 
-Here they are only checked: one data channel, everything that is needed to open it, nothing in excess. What passes
-may still be refused by the WebRTC implementation (SDP: RFC 8866; its use here: RFC 8829, RFC 8839, RFC 8841, RFC 8842).
+Here they are only checked: one data channel, or audio and video with at most one; everything that is needed to open
+it, nothing in excess. What passes may still be refused by the WebRTC implementation (SDP: RFC 8866; its use here:
+RFC 8829, RFC 8839, RFC 8841, RFC 8842, RFC 9143).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,17 +19,31 @@ from .json import JSONValue, describe
 __all__ = [
     "MAX_CANDIDATES",
     "MAX_DESCRIPTION",
+    "MAX_MEDIA_DESCRIPTION",
+    "MAX_SECTIONS",
     "Candidate",
     "binding",
     "check_description_untrusted",
+    "check_media_description_untrusted",
+    "count_places",
+    "find_tagged",
     "parse_candidate_untrusted",
 ]
 
 MAX_DESCRIPTION: Final = 16 * 1024
 """Characters in a description: ten times what a host with a few addresses needs."""
+MAX_MEDIA_DESCRIPTION: Final = 64 * 1024
+"""Characters in a description of audio and video: browsers need 6,000 to 12,000."""
 MAX_CANDIDATES: Final = 64
-"""Addresses in one description."""
+"""Addresses in one description; of audio and video: in the section whose addresses count."""
+MAX_SECTIONS: Final = 8
+"""Of one description of audio and video."""
 _MAX_LINES: Final = 256
+_MAX_MEDIA_LINES: Final = 2048
+_MAX_LINE: Final = 1024
+"""Characters in a line of a description of audio and video."""
+_MAX_OF_ONE: Final = 256
+"""Codecs, or sources, or whatever else can be repeated in one section: browsers have at most 150."""
 _MAX_CANDIDATE: Final = 512
 _MAX_MID: Final = 64
 _MAX_LINE_INDEX: Final = 255
@@ -40,6 +56,9 @@ _TEXT: Final = re.compile(r"[\x20-\x7e\r\n]*", re.ASCII)
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _LINE: Final = re.compile(r"[a-z]=.*")
 _MEDIA: Final = re.compile(r"m=application ([0-9]{1,5}) ((?:UDP/|TCP/)?DTLS/SCTP) ([^ ]+)")
+_RTP: Final = re.compile(r"m=(audio|video) ([0-9]{1,5}) (?:UDP/TLS/|TCP/TLS/)?RTP/SAVPF( [0-9]{1,3}){1,128}")
+_MID: Final = re.compile(r"[!-~]{1,64}")
+_DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 _CANDIDATE: Final = re.compile(
     r"candidate:[^ ]{1,64} ([0-9]{1,3}) [^ ]{1,16} ([0-9]{1,10}) [^ ]{1,256} ([0-9]{1,5}) typ [^ ]{1,16}( [^ ]+ [^ ]+)*"
 )
@@ -110,6 +129,67 @@ def check_description_untrusted(sdp: str) -> None:
         _require_candidate(f"candidate:{candidate}")
 
 
+def check_media_description_untrusted(sdp: str) -> None:
+    """Refuses whatever is not the description of audio or video, with one data channel at most, over one transport.
+
+    Raises:
+        RemoteProtocolError: what was expected, and what came.
+    """
+    lines = _lines(sdp, MAX_MEDIA_DESCRIPTION, _MAX_MEDIA_LINES)
+    if any(len(line) > _MAX_LINE for line in lines):
+        raise RemoteProtocolError(f"expected lines of at most {_MAX_LINE} characters in a description, got more")
+    session, *sections = _split(lines)
+    kinds = [section[0][2:].partition(" ")[0] for section in sections]
+    if len(kinds) > MAX_SECTIONS or kinds.count("application") > 1 or not {"audio", "video"} & {*kinds}:
+        raise RemoteProtocolError(
+            f"expected audio or video, at most {MAX_SECTIONS} sections and one data channel, got {kinds[:10]!r:.200}"
+        )
+    tagged = sections[find_tagged(sdp)]
+    for section in sections:
+        _require_section(section, is_tagged=section is tagged)
+    transport = [*session, *tagged]
+    _require_transport({**_attributes(session), **_attributes(tagged)})
+    _require_fingerprints(transport)
+    candidates = _attributes(transport).get("candidate", [])
+    if len(candidates) > MAX_CANDIDATES:
+        raise RemoteProtocolError(f"expected at most {MAX_CANDIDATES} candidates, got {len(candidates)}")
+    for candidate in candidates:
+        _require_candidate(f"candidate:{candidate}")
+
+
+def find_tagged(sdp: str) -> int:
+    """The number of the section whose transport all sections of a description share (RFC 9143 section 7).
+
+    Raises:
+        RemoteProtocolError: sections have no names, or are not all in one BUNDLE group.
+    """
+    session, *sections = _split(_lines(sdp, MAX_MEDIA_DESCRIPTION, _MAX_MEDIA_LINES))
+    mids = [_attributes(section).get("mid", []) for section in sections]
+    names = [values[0] for values in mids if len(values) == 1 and _MID.fullmatch(values[0])]
+    if not names or len({*names}) < len(sections):
+        raise RemoteProtocolError("expected a name as mid of each section of a description, each another")
+    groups = [group.split() for group in _attributes(session).get("group", [])]
+    bundles = [names for semantic, *names in filter(None, groups) if semantic == "BUNDLE"]
+    refused = {name for name, section in zip(names, sections, strict=True) if _is_refused(section)}
+    if len(sections) == 1 and not bundles:
+        return 0
+    if len(bundles) != 1 or not bundles[0] or {*bundles[0]} | refused != {*names}:
+        raise RemoteProtocolError("expected all sections of a description in one BUNDLE group")
+    return names.index(bundles[0][0])
+
+
+def count_places(offer: str) -> Counter[str]:
+    """How many tracks of ``"audio"`` and ``"video"`` an answer to this offer may have; nothing is checked here."""
+    session, *sections = _split([line for line in _LINE_END.split(offer) if line])
+    common = _DIRECTIONS.intersection(_attributes(session))
+    places = Counter[str]()
+    for section in sections:
+        own = _DIRECTIONS.intersection(_attributes(section)) or common or {"sendrecv"}
+        if own & {"sendrecv", "recvonly"} and not _is_refused(section):
+            places[section[0][2:].partition(" ")[0]] += 1
+    return places
+
+
 def binding(offer: str, answer: str) -> str:
     """Names a connection by the certificates of both ends: both compute the same, and nobody in between can.
 
@@ -131,19 +211,29 @@ def binding(offer: str, answer: str) -> str:
     return f"webrtc:{hashlib.sha256(text.encode('ascii')).hexdigest()}"
 
 
-def _lines(sdp: str) -> list[str]:
+def _lines(sdp: str, most: int = MAX_DESCRIPTION, most_lines: int = _MAX_LINES) -> list[str]:
     """The lines; all characters are such that every reader finds the same lines."""
-    if len(sdp) > MAX_DESCRIPTION:
-        raise RemoteProtocolError(f"expected a description of at most {MAX_DESCRIPTION} characters, got {len(sdp)}")
+    if len(sdp) > most:
+        raise RemoteProtocolError(f"expected a description of at most {most} characters, got {len(sdp)}")
     if not _TEXT.fullmatch(sdp):
         raise RemoteProtocolError("expected printable ASCII in a description, got other characters")
     lines = [line for line in _LINE_END.split(sdp) if line]
-    if len(lines) > _MAX_LINES:
-        raise RemoteProtocolError(f"expected a description of at most {_MAX_LINES} lines, got {len(lines)}")
+    if len(lines) > most_lines:
+        raise RemoteProtocolError(f"expected a description of at most {most_lines} lines, got {len(lines)}")
     for line in lines:
         if not _LINE.fullmatch(line):
             raise RemoteProtocolError(f"expected lines like 'v=0' in a description, got {describe(line)}")
     return lines
+
+
+def _split(lines: list[str]) -> list[list[str]]:
+    """The lines before the first section, and those of each section."""
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("m="):
+            parts.append([])
+        parts[-1].append(line)
+    return parts
 
 
 def _attributes(lines: list[str]) -> dict[str, list[str]]:
@@ -167,6 +257,30 @@ def _require_media(line: str) -> str:
     if not (_is_port(form) if protocol == "DTLS/SCTP" else form == "webrtc-datachannel"):
         raise RemoteProtocolError(f"expected a data channel of WebRTC, got {describe(line)}")
     return protocol
+
+
+def _is_refused(section: list[str]) -> bool:
+    """Whether a section with the port 0 means that: not that another one has its transport."""
+    return section[0].split(" ")[1:2] == ["0"] and "a=bundle-only" not in section
+
+
+def _require_section(section: list[str], *, is_tagged: bool) -> None:
+    """One of audio, video, or a data channel; its transport is not looked at here."""
+    line, attributes = section[0], _attributes(section)
+    if line.startswith("m=application "):
+        shared = re.sub("^(m=application) 0 ", r"\1 9 ", line) if "a=bundle-only" in section else line
+        _require_sctp(attributes, _require_media(shared))
+        return
+    found = _RTP.fullmatch(line)
+    if found is None or int(found[2]) > 65535:
+        raise RemoteProtocolError(f"expected audio or video over RTP and DTLS, got {describe(line)}")
+    if is_tagged and _is_refused(section):
+        raise RemoteProtocolError("expected a transport, got a section with the port 0")
+    if "rtcp-mux" not in attributes:
+        raise RemoteProtocolError("expected rtcp-mux in a section of audio or video, got none")
+    for name in ("rtpmap", "fmtp", "rtcp-fb", "extmap", "ssrc", "ssrc-group"):
+        if len(attributes.get(name, [])) > _MAX_OF_ONE:
+            raise RemoteProtocolError(f"expected at most {_MAX_OF_ONE} lines of {name}, got {len(attributes[name])}")
 
 
 def _require_transport(attributes: dict[str, list[str]]) -> None:

@@ -82,7 +82,7 @@ async def test_an_open_channel_does_not_wait_for_the_next_check(monkeypatch: pyt
     async with connected() as pair:
         assert pair.left.selected_pair() is not None
         for side in (pair.left, pair.right):
-            checks = internals.ice_connection(aiortc_of(side).sctp).trio_relay_checks  # type: ignore[attr-defined]
+            checks = internals.ice_connection(aiortc_of(side).sctp.transport).trio_relay_checks  # type: ignore[attr-defined]
             assert not checks.done()
 
 
@@ -90,7 +90,7 @@ async def test_checks_go_on_as_long_as_there_is_something_to_check(monkeypatch: 
     monkeypatch.setattr(internals, "_PACE", 0.0)
     async with open_factory(close_timeout=1) as factory, two_connections(factory) as (left, _):
         await left.create_offer("x")
-        connection: Any = internals.ice_connection(aiortc_of(left).sctp)
+        connection: Any = internals.ice_connection(aiortc_of(left).sctp.transport)
         calls: list[bool] = []
 
         def periodic() -> bool:
@@ -98,7 +98,7 @@ async def test_checks_go_on_as_long_as_there_is_something_to_check(monkeypatch: 
             return calls[-1]
 
         connection._check_periodic = periodic
-        internals.hasten_checks(aiortc_of(left).sctp)
+        internals.hasten_checks(aiortc_of(left).sctp.transport)
         connection._check_list = []
         assert connection._check_periodic() is True  # aioice calls again
         connection._check_list = [object()]

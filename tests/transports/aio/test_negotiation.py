@@ -41,7 +41,7 @@ async def test_everything_private_that_is_used_is_there() -> None:
 async def test_no_server_is_asked_unless_it_is_configured() -> None:
     async with open_factory(close_timeout=1) as factory, two_connections(factory) as (left, _):
         await left.create_offer("x")
-        agent = internals.ice_connection(aiortc_of(left).sctp)
+        agent = internals.ice_connection(aiortc_of(left).sctp.transport)
         assert (agent.stun_server, agent.turn_server) == (None, None)
 
 
@@ -51,7 +51,7 @@ async def test_servers_and_the_policy_reach_ice() -> None:
     async with open_factory(close_timeout=1) as factory, factory(config) as left:
         await fails(left.create_offer, "x", match="ICE: no address of ours: the TURN server gave none")
         assert isinstance(left, PeerConnection)
-        agent = internals.ice_connection(aiortc_of(left).sctp)
+        agent = internals.ice_connection(aiortc_of(left).sctp.transport)
         assert (agent.stun_server, agent.turn_server) == (("127.0.0.1", 9), ("127.0.0.1", 9))
         assert (agent.turn_username, agent.turn_password) == ("me", "key")
         assert agent._transport_policy is aioice.ice.TransportPolicy.RELAY
@@ -64,7 +64,7 @@ async def test_aiortc_takes_the_urls_that_a_server_may_have(url: str) -> None:
         with trio.move_on_after(0.01):
             await left.create_offer("x")
         assert isinstance(left, PeerConnection)
-        agent = internals.ice_connection(aiortc_of(left).sctp)
+        agent = internals.ice_connection(aiortc_of(left).sctp.transport)
         assert [server[0] for server in (agent.stun_server, agent.turn_server) if server is not None] == ["h"]
 
 
@@ -251,13 +251,17 @@ async def test_who_hides_behind_a_name_that_is_not_found_may_still_come_by_itsel
             await right.channel()
 
 
-async def test_an_unordered_channel_of_the_other_side_is_refused() -> None:
+@pytest.mark.parametrize("limits", [{}, {"maxRetransmits": 0}, {"maxPacketLifeTime": 100}])
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_both_sides_know_of_what_kind_the_channel_is(ordered: bool, limits: dict[str, int]) -> None:
     async with open_factory(close_timeout=1) as factory, two_connections(factory) as (left, right):
         pc = aiortc_of(left)
-        create = pc.createDataChannel
-        pc.createDataChannel = lambda label, protocol: create(label, ordered=False)
-        await left.accept_answer(await right.create_answer(await left.create_offer("x")))
-        await fails(right.channel, match="the other side's data channel is not ordered and reliable")
+        pc.createDataChannel = partial(pc.createDataChannel, **limits)
+        offer = await left.create_offer("x", ordered=ordered)
+        await left.accept_answer(await right.create_answer(offer))
+        with trio.fail_after(2):
+            for channel in (await left.channel(), await right.channel()):
+                assert (channel.ordered, channel.reliable) == (ordered, not limits)
 
 
 async def test_further_channels_of_the_other_side_are_refused() -> None:
@@ -312,7 +316,7 @@ async def test_a_flood_of_datagrams_before_the_answer_is_bounded() -> None:
     counters = Counter[str]()
     async with open_factory(close_timeout=1, counters=counters) as factory, two_connections(factory) as (left, right):
         offer = await left.create_offer("x")
-        agent = internals.ice_connection(aiortc_of(left).sctp)
+        agent = internals.ice_connection(aiortc_of(left).sctp.transport)
         for _ in range(2050):
             agent.data_received(b"\x16noise", 1)
         assert agent._queue.qsize() == 2048

@@ -10,8 +10,10 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | --- | --- |
 | `open_factory`, and the factory that it gives | Trio |
 | `PeerConnection`, `data_channel.Channel`: what `transports.webrtc` declares | Trio |
+| `open_media_factory`, and the factory that it gives | Trio |
 | their properties, and `selected_pair` | plain |
-| `peer_connection`: ``_make_offer``, ``_make_answer``, ``_take_answer``, ``_on_packet`` | asyncio |
+| `MediaPeer`, `remote_track.RemoteTrack`: likewise | Trio |
+| `session`, `peer_connection`, `media_peer`: ``_make_...``, ``_take_...``, ``_describe``, ``_on_packet`` | asyncio |
 | every method named ``_on_...``, but ``_on_packet`` | callback |
 | `loop.open_loop`, `Loop.run`, `Loop.settle`, `Loop.wait_ready`, `Loop.finish` | Trio |
 | `Loop.call`, `Loop.spawn` | plain, in Trio tasks; what they are given runs in asyncio context |
@@ -20,6 +22,7 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | `lookups.Lookups` | ``submit`` Trio, called by the loop |
 | `fate.Fate` | plain, callable from both sides; ``wait`` Trio |
 | `internals` | plain; `send_window_update` asyncio, `restart` Trio |
+| `media_internals` | plain; `Decoding.get` is called in a thread of aiortc, `Frames.get` is asyncio's |
 
 A callback only appends to something bounded and wakes somebody. An exception in one is kept, and raised by whoever
 waits next.
@@ -31,11 +34,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..webrtc import Factory, WebRTCConfig
+from ..webrtc import Factory, MediaFactory, WebRTCConfig
 from .loop import open_loop
+from .media_peer import MediaPeer
 from .peer_connection import PeerConnection
 
-__all__ = ["PeerConnection", "open_factory"]
+__all__ = ["MediaPeer", "PeerConnection", "open_factory", "open_media_factory"]
 
 
 @asynccontextmanager
@@ -62,5 +66,34 @@ async def open_factory(*, close_timeout: float, counters: Counter[str] | None = 
                 yield connection
             finally:
                 await connection.aclose(close_timeout)
+
+        yield factory
+
+
+@asynccontextmanager
+async def open_media_factory(
+    *, close_timeout: float, counters: Counter[str] | None = None
+) -> AsyncIterator[MediaFactory]:
+    """Trio. Gives the block a `MediaFactory` of connections over aiortc; the loop is that of `open_factory`.
+
+    Args:
+        close_timeout: see `open_factory`.
+        counters: as of `open_factory`, and ``webrtc_frames_dropped``: of the other side, because nobody received them
+            in time, or too many waited to be decoded, or a picture was too large. ``webrtc_datagrams_dropped`` counts
+            also those that were of too many sources.
+
+    Raises:
+        trio.BrokenResourceError: the loop could not be started.
+    """
+    counts = Counter[str]() if counters is None else counters
+    async with open_loop(close_timeout=close_timeout) as loop:
+
+        @asynccontextmanager
+        async def factory(config: WebRTCConfig) -> AsyncIterator[MediaPeer]:
+            peer = MediaPeer(loop, config, counts)
+            try:
+                yield peer
+            finally:
+                await peer.aclose(close_timeout)
 
         yield factory

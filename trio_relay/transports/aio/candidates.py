@@ -21,11 +21,22 @@ _LOCAL_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}\.local", re.ASCII)
 
 
 class Signalled:
-    """What a description says about candidates: `candidates`, and whether these are all (`complete`)."""
+    """What a description says about candidates: `candidates`, and whether these are all (`complete`).
 
-    def __init__(self, candidates: list[Candidate], complete: bool) -> None:
+    `line` and `mid` are those of the section whose transport is used; `mid` is None where there is one section only.
+    """
+
+    def __init__(self, candidates: list[Candidate], complete: bool, line: int = 0, mid: str | None = None) -> None:
         self.candidates: Final = candidates
         self.complete: Final = complete
+        self.line: Final = line
+        self.mid: Final = mid
+
+    def concerns(self, candidate: Candidate) -> bool:
+        """Whether it is of that section, as far as it says of which it is."""
+        if self.mid is not None and candidate.mid is not None:
+            return candidate.mid == self.mid
+        return candidate.line in (None, self.line)
 
 
 def split_description(sdp: str) -> tuple[str, Signalled]:
@@ -64,6 +75,7 @@ class Candidates:
         self._ice: Final = ice
         self._counters: Final = counters
         self._early: list[Candidate | None] | None = []
+        self._signalled = Signalled([], False)
         self._count = 0
         self._ended = False
         self._hidden = False
@@ -98,6 +110,7 @@ class Candidates:
         Those that are no names, and the end of them, are with ICE when it begins, which is after this: it would look
         for them only 20 ms later.
         """
+        self._signalled = signalled
         early, self._early = self._early or [], None
         self._ended = False
         self._count -= sum(kept is not None for kept in early)  # counted when they came
@@ -117,7 +130,7 @@ class Candidates:
 
     async def _take(self, candidate: Candidate) -> None:
         """asyncio. A candidate that is none, or of a kind that is of no use here, is ignored."""
-        found = _parse_untrusted(candidate)
+        found = _parse_untrusted(candidate) if self._signalled.concerns(candidate) else None
         if found is None:
             self._counters["webrtc_candidates_ignored"] += 1
         elif found.protocol.lower() == "udp" and found.component == 1:
@@ -140,8 +153,8 @@ class Candidates:
 
 
 def _parse_untrusted(candidate: Candidate) -> RTCIceCandidate | None:
-    """None when it is of another media section, or not such that aioice may send to it."""
-    if candidate.line not in (None, 0) or len(candidate.candidate) > 512:
+    """None when it is not such that aioice may send to it."""
+    if len(candidate.candidate) > 512:
         return None
     try:
         found = candidate_from_sdp(candidate.candidate.removeprefix("candidate:"))

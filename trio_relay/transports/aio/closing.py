@@ -10,7 +10,7 @@ import aioice
 import trio
 from aiortc import RTCPeerConnection
 
-from . import internals
+from . import internals, media_internals
 from .loop import Loop, Owner
 
 __all__ = ["close"]
@@ -61,6 +61,9 @@ async def close(
                 break
         else:
             ended = False
+        media_internals.stop_decoders(connection)
+        ended = await owner.rest(_GRACE) and ended
+        await loop.settle([loop.spawn(owner, _yield)], _GRACE)
     except trio.BrokenResourceError:  # the loop went, and took everything along
         return
     connection.remove_all_listeners()

@@ -69,6 +69,16 @@ class Channel:
         return self._channel.protocol
 
     @property
+    def ordered(self) -> bool:
+        """Whether messages arrive in the order in which they were sent."""
+        return self._channel.ordered
+
+    @property
+    def reliable(self) -> bool:
+        """Whether its creator set no limit of time or repetitions."""
+        return self._channel.maxRetransmits is None and self._channel.maxPacketLifeTime is None
+
+    @property
     def max_message(self) -> int:
         """Bytes in one message: what the other side announced, at most `MAX_MESSAGE`."""
         return min(internals.announced_size(self._sctp) or MAX_MESSAGE, MAX_MESSAGE)

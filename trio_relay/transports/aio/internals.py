@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import aioice.ice
 import aioice.stun
 import trio
+from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcsctptransport import RTCSctpTransport
 from OpenSSL import SSL
 
@@ -56,15 +57,15 @@ _SLOW_START: Final = 64 * 1024
 _Datagrams: Any = asyncio.selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 
 
-def ice_connection(sctp: RTCSctpTransport) -> aioice.Connection:
+def ice_connection(dtls: RTCDtlsTransport) -> aioice.Connection:
     """The ICE agent: aiortc shows neither its chosen pair nor its sockets."""
-    connection: aioice.Connection = sctp.transport.transport._connection
+    connection: aioice.Connection = dtls.transport._connection
     return connection
 
 
-def selected_pair(sctp: RTCSctpTransport) -> CandidatePair | None:
-    """From the nominated pair of the first component, the only one that data channels have."""
-    pair = ice_connection(sctp)._nominated.get(1)
+def selected_pair(dtls: RTCDtlsTransport) -> CandidatePair | None:
+    """From the nominated pair of the first component, the only one that there is."""
+    pair = ice_connection(dtls)._nominated.get(1)
     if pair is None:
         return None
     # `remote_addr` is the address in use, where `remote_candidate.host` may be a name.
@@ -77,19 +78,19 @@ def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def ice_has_ended(sctp: RTCSctpTransport) -> bool:
+def ice_has_ended(dtls: RTCDtlsTransport) -> bool:
     """Whether ICE closed by itself, as it does when the other side has not answered for too long."""
-    return bool(ice_connection(sctp)._closing)
+    return bool(ice_connection(dtls)._closing)
 
 
-def set_patience(sctp: RTCSctpTransport, gathering: float, checking: float) -> None:
+def set_patience(dtls: RTCDtlsTransport, gathering: float, checking: float) -> None:
     """Shortens what aioice waits for, on this connection alone: 5 s and 63.5 s, which is the most.
 
     Args:
         gathering: for STUN and TURN servers.
         checking: for answers to the checks of one pair; they are repeated after 0.5, 1, 2, 4 ... s.
     """
-    connection: Any = ice_connection(sctp)
+    connection: Any = ice_connection(dtls)
     connection.get_component_candidates = partial(connection.get_component_candidates, timeout=gathering)
     repetitions, total = 0, 1.5
     while total <= checking and repetitions < aioice.stun.RETRY_MAX:
@@ -111,30 +112,35 @@ class _BoundedQueue(asyncio.Queue[Any]):
     None, which ends the reader, always fits.
     """
 
-    def __init__(self, bound: int, on_drop: Callable[[], None]) -> None:
+    def __init__(self, bound: int, on_drop: Callable[[], None], media: bool) -> None:
         super().__init__()
         self._bound = bound
         self._on_drop = on_drop
+        self._media = media
 
     def put_nowait(self, item: Any) -> None:
-        if item is not None and (self.qsize() >= self._bound or not item[0] or not 19 < item[0][0] < 64):
+        if item is not None and (self.qsize() >= self._bound or not self._is_wanted(item[0])):
             self._on_drop()
         else:
             super().put_nowait(item)
 
+    def _is_wanted(self, data: bytes) -> bool:
+        return bool(data) and (19 < data[0] < 64 or (self._media and 127 < data[0] < 192))
 
-def bound_datagrams(sctp: RTCSctpTransport, bound: int, on_drop: Callable[[], None]) -> None:
+
+def bound_datagrams(dtls: RTCDtlsTransport, bound: int, on_drop: Callable[[], None], *, media: bool) -> None:
     """Bounds the datagrams that wait: anybody can send them, and before ICE is done nobody reads them.
 
     Args:
         on_drop: callback; one more than `bound` came, or one that is not DTLS.
+        media: RTP and RTCP are wanted, too.
     """
-    ice_connection(sctp)._queue = _BoundedQueue(bound, on_drop)
+    ice_connection(dtls)._queue = _BoundedQueue(bound, on_drop, media)
 
 
-def hasten_checks(sctp: RTCSctpTransport) -> None:
+def hasten_checks(dtls: RTCDtlsTransport) -> None:
     """Lets ICE end when a check has succeeded: aioice looks for that only every 20 ms, between two checks."""
-    connection: Any = ice_connection(sctp)
+    connection: Any = ice_connection(dtls)
     periodic: Callable[[], bool] = connection._check_periodic
 
     async def go_on() -> None:
@@ -248,9 +254,9 @@ def stop_timers(sctp: RTCSctpTransport) -> None:
     sctp._reconfig_timer_cancel()
 
 
-def remote_said_goodbye(sctp: RTCSctpTransport) -> bool:
+def remote_said_goodbye(dtls: RTCDtlsTransport) -> bool:
     """Whether DTLS ended by a closing alert: its state is ``closed`` for every kind of end."""
-    ssl = sctp.transport._ssl
+    ssl = dtls._ssl
     return ssl is not None and bool(ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
 
 
@@ -312,7 +318,7 @@ def forget_closed_mdns() -> None:
 
 def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str]:
     """The names used here that the installed versions do not have; `sctp` is one that has not started."""
-    connection = ice_connection(sctp)
+    connection = ice_connection(sctp.transport)
     pair = aioice.ice.CandidatePair
     wanted: list[tuple[object, str]] = [
         *((loop, name) for name in ("_transports", "_stop_wait", "_main_loop", "_default_executor")),

@@ -50,11 +50,30 @@ class Owner:
         self.tasks: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
         self._on_fault: Final = WeakMethod(on_fault)
         self.counters: Final = counters
+        self._works = 0
+        self._at_rest: Final = trio.lowlevel.ParkingLot()
 
     def fail(self, error: BaseException) -> None:
         """One of its tasks did."""
         if (on_fault := self._on_fault()) is not None:
             on_fault(error)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A thread works for it during the block."""
+        self._works += 1
+        try:
+            yield
+        finally:
+            self._works -= 1
+            self._at_rest.unpark_all()
+
+    async def rest(self, timeout: float) -> bool:
+        """Trio, shielded. Waits until no thread works for it; says whether that is so."""
+        with trio.move_on_after(timeout, shield=True):
+            while self._works:
+                await self._at_rest.park()
+        return not self._works
 
     def pending(self) -> list[asyncio.Task[Any]]:
         """Tasks that have not ended."""
@@ -168,7 +187,7 @@ class Loop:
         self._task_factory = loop.get_task_factory()
         self._exception_handler = loop.get_exception_handler()
         factory, handler = self._make_task, self._on_error
-        lookups = Lookups(internals.executor(loop), lambda: _owner.get() is not None)
+        lookups = Lookups(internals.executor(loop), _owner.get)
         loop.set_task_factory(factory)
         loop.set_exception_handler(handler)
         loop.set_default_executor(lookups)

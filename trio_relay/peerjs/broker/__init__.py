@@ -1,0 +1,1 @@
+"""The broker: PeerServer, wire-compatible with `peer` 1.0."""

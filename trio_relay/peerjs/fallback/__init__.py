@@ -1,0 +1,1 @@
+"""How a connection goes on where WebRTC does not: sealed, through a broker or the overlay."""

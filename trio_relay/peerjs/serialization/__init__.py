@@ -1,0 +1,1 @@
+"""Values to messages and back: BinaryPack, JSON, MessagePack, and nothing at all."""

@@ -1,0 +1,6 @@
+"""One port for everything: the overlay's node, the relay server and the PeerJS broker behind one listener."""
+
+from .config import NodeSettings, ServerConfig
+from .serving import Reloaded, Server, open_server
+
+__all__ = ["NodeSettings", "Reloaded", "Server", "ServerConfig", "open_server"]
