@@ -26,6 +26,8 @@ DOCUMENTS: Final = [
 ]
 RELAY_PAGES: Final = [DOCS / "howto" / name for name in ("relay-server.md", "relay-client.md")]
 """Their blocks of Python need a running relay server."""
+PEER_PAGE: Final = DOCS / "howto" / "peerjs.md"
+"""Its blocks of Python need a broker and peers."""
 EXAMPLES: Final = sorted((DOCS / "examples").glob("*.py"))
 
 FENCE: Final = re.compile(r"^([ ]*)```(\w*)[^\n]*\n(.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)

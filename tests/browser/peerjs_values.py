@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-__all__ = ["BUILDS", "BYTES_20_MB", "FROM_PYTHON", "SAMPLES", "Sample", "pattern"]
+__all__ = ["BYTES_20_MB", "FROM_PYTHON", "SAMPLES", "Sample", "pattern"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,3 @@ FROM_PYTHON: Final[dict[str, list[Sample]]] = {
     "MsgPack": [Sample("", (1, 2.0, 2**60, bytearray(b"\x01")), "[1, 2, 2 ** 60, Uint8Array.of(1)]")],
 }
 """What Python alone can send."""
-
-BUILDS: Final = {"MsgPack": "MsgPack", "Flipped": "custom"}
-"""The build of the original that has a serialization; default: the script for pages."""

@@ -14,19 +14,19 @@ from tests.cli.test_serve import serving
 from .chromium import PATIENCE, Browser
 from .peerjs_fixtures import Broker, OpenBroker, our_broker_alone
 from .peerjs_pages import PeerTab, open_peer_tab, open_tab
-from .peerjs_values import BUILDS, BYTES_20_MB, SAMPLES, Sample
+from .peerjs_values import BYTES_20_MB, SAMPLES, Sample
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
 
 
 @asynccontextmanager
 async def two_tabs(
-    open_broker: OpenBroker, browser: Browser, url: str, builds: tuple[str, str] = ("page", "page"), **config: Any
+    open_broker: OpenBroker, browser: Browser, url: str, first: str = "page", second: str = "page", **config: Any
 ) -> AsyncIterator[tuple[PeerTab, PeerTab]]:
-    """Ann, whose id is chosen, and Bob, whose id the broker has chosen."""
+    """Ann, whose id is chosen, and Bob, whose id the broker has chosen, with these builds of the original."""
     async with open_broker(**config) as broker:
-        ann = await open_peer_tab(browser, url, "ann", broker.options, builds[0])
-        bob = await open_peer_tab(browser, url, None, broker.options, builds[1])
+        ann = await open_peer_tab(browser, url, "ann", broker.options, first)
+        bob = await open_peer_tab(browser, url, None, broker.options, second)
         assert (ann.id, len(bob.id)) == ("ann", 36)
         yield ann, bob
         assert (ann.page.problems, bob.page.problems) == ([], [])
@@ -36,43 +36,33 @@ async def check_values(sender: PeerTab, number: int, receiver: PeerTab, received
     await sender.send(number, *[sample.js for sample in samples])
     got = await receiver.take(received, len(samples))
     wanted = await receiver.describe([sample.received for sample in samples])
-    assert [(s.js, g) for s, g in zip(samples, got, strict=True)] == [
-        (s.js, w) for s, w in zip(samples, wanted, strict=True)
-    ]
+    for sample, value, expected in zip(samples, got, wanted, strict=True):
+        assert (sample.js, value) == (sample.js, expected)
 
 
 @our_broker_alone
-@pytest.mark.parametrize("serialization", SAMPLES)
-async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: str, serialization: str) -> None:
-    first = BUILDS.get(serialization, "page")
-    second = "MsgPackPeer" if serialization == "MsgPack" else first
-    async with two_tabs(open_broker, browser, originals_url, (first, second)) as (ann, bob):
-        number = await ann.connect(
-            bob.id, serialization=serialization, label="values", metadata={"of": ["ann"]}, reliable=True
-        )
-        received = await bob.accept()
-        about = {
-            "label": "values",
-            "metadata": {"of": ["ann"]},
-            "serialization": serialization.removesuffix("-utf8"),
-            "reliable": True,
-            "type": "data",
-            "open": True,
-            "ordered": True,
-        }
-        assert await ann.about(number) == {"peer": bob.id, **about}
-        assert await bob.about(received) == {"peer": "ann", **about}
-        await check_values(ann, number, bob, received, SAMPLES[serialization])
-        await check_values(bob, received, ann, number, SAMPLES[serialization])
+async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: str) -> None:
+    async with two_tabs(open_broker, browser, originals_url, "all", "all") as (ann, bob):
+        for serialization, samples in SAMPLES.items():
+            options = {"label": f"for {serialization}", "metadata": {"of": ["ann"]}, "reliable": True}
+            number = await ann.connect(bob.id, serialization=serialization, **options)
+            received = await bob.accept()
+            wire_name = serialization.removesuffix("-utf8")
+            about = {**options, "serialization": wire_name, "type": "data", "open": True, "ordered": True}
+            assert await ann.about(number) == {"peer": bob.id, **about}
+            assert await bob.about(received) == {"peer": "ann", **about}
+            await check_values(ann, number, bob, received, samples)
+            await check_values(bob, received, ann, number, samples)
 
 
 @our_broker_alone
-@pytest.mark.parametrize(("serialization", "size"), [("binary", BYTES_20_MB), ("MsgPack", 1_000_000)])
+@pytest.mark.parametrize(
+    ("build", "serialization", "size"), [("page", "binary", BYTES_20_MB), ("MsgPackPeer", "MsgPack", 1_000_000)]
+)
 async def test_large_values(
-    open_broker: OpenBroker, browser: Browser, originals_url: str, serialization: str, size: int
+    open_broker: OpenBroker, browser: Browser, originals_url: str, build: str, serialization: str, size: int
 ) -> None:
-    build = BUILDS.get(serialization, "page")
-    async with two_tabs(open_broker, browser, originals_url, (build, build)) as (ann, bob):
+    async with two_tabs(open_broker, browser, originals_url, "all", build) as (ann, bob):
         number = await ann.connect(bob.id, serialization=serialization)
         received = await bob.accept()
         assert (await bob.about(received))["ordered"] is (serialization == "MsgPack")

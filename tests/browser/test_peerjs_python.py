@@ -17,7 +17,7 @@ from trio_relay.peerjs import DataConnection, Peer, SerializerLimits, open_peer
 from .chromium import PATIENCE, Browser
 from .peerjs_fixtures import Broker, OpenBroker, our_broker_alone
 from .peerjs_pages import PeerTab, open_peer_tab, open_tab
-from .peerjs_values import BUILDS, BYTES_20_MB, FROM_PYTHON, SAMPLES, Sample, pattern
+from .peerjs_values import BYTES_20_MB, FROM_PYTHON, SAMPLES, Sample, pattern
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
 
@@ -93,7 +93,8 @@ async def check_from_tab(tab: PeerTab, number: int, connection: DataConnection, 
     got = await take(connection, len(samples))
     # `repr` tells 1 from 1.0 and from True, and bytes from bytearray.
     for sample, value in zip(samples, got, strict=True):
-        assert (sample.js, repr(value)) == (sample.js, repr(sample.python))
+        about = (connection.serialization, sample.js)
+        assert (about, repr(value)) == (about, repr(sample.python))
 
 
 async def check_to_tab(connection: DataConnection, tab: PeerTab, number: int, samples: Sequence[Sample]) -> None:
@@ -102,15 +103,15 @@ async def check_to_tab(connection: DataConnection, tab: PeerTab, number: int, sa
     got = await tab.take(number, len(samples))
     wanted = await tab.describe([sample.received for sample in samples])
     for sample, value, expected in zip(samples, got, wanted, strict=True):
-        assert (repr(sample.python)[:100], value) == (repr(sample.python)[:100], expected)
+        about = (connection.serialization, repr(sample.python)[:100])
+        assert (about, value) == (about, expected)
 
 
-@pytest.mark.parametrize("serialization", SAMPLES)
-async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: str, serialization: str) -> None:
-    build = BUILDS.get(serialization, "page")
-    async with open_broker() as broker, tab_and_python(broker, browser, originals_url, build) as (tab, peer):
-        for by in ("python", "tab"):
-            options = {"label": f"of {by}", "metadata": {"by": [by, None]}, "reliable": True}
+@pytest.mark.parametrize("by", ["python", "tab"])
+async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: str, by: str) -> None:
+    async with open_broker() as broker, tab_and_python(broker, browser, originals_url, "all") as (tab, peer):
+        for serialization, samples in SAMPLES.items():
+            options = {"label": f"for {serialization}", "metadata": {"by": [by, None]}, "reliable": True}
             number, connection = await connect(tab, peer, by, serialization=serialization, **options)
             wire_name = serialization.removesuffix("-utf8")
             shown = await tab.about(number)
@@ -118,9 +119,8 @@ async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: 
             assert (shown["peer"], shown["serialization"], shown["ordered"]) == ("py", wire_name, True)
             assert {name: getattr(connection, name) for name in options} == options
             assert (connection.peer, connection.serialization, connection.open) == ("js", wire_name, True)
-            await check_from_tab(tab, number, connection, SAMPLES[serialization])
-            samples = [*SAMPLES[serialization], *FROM_PYTHON.get(serialization, [])]
-            await check_to_tab(connection, tab, number, samples)
+            await check_from_tab(tab, number, connection, samples)
+            await check_to_tab(connection, tab, number, [*samples, *FROM_PYTHON.get(serialization, [])])
             await tab.close(number)
             await wait_end(connection)
         assert tab.page.problems == []
@@ -133,8 +133,7 @@ async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: 
 async def test_large_values(
     open_broker: OpenBroker, browser: Browser, originals_url: str, serialization: str, by: str, size: int
 ) -> None:
-    build = BUILDS.get(serialization, "page")
-    async with open_broker() as broker, tab_and_python(broker, browser, originals_url, build) as (tab, peer):
+    async with open_broker() as broker, tab_and_python(broker, browser, originals_url, "all") as (tab, peer):
         number, connection = await connect(tab, peer, by, serialization=serialization)
         assert connection.reliable is (serialization == "MsgPack")
         with trio.fail_after(30):
@@ -275,7 +274,7 @@ async def test_a_serialization_that_python_has_not(
     open_broker: OpenBroker, browser: Browser, originals_url: str
 ) -> None:
     async with open_broker() as broker, peer_at(broker) as peer:
-        tab = await open_peer_tab(browser, originals_url, "js", broker.options, "custom")
+        tab = await open_peer_tab(browser, originals_url, "js", broker.options, "all")
         await tab.page.evaluate("void peer.connect('py', {serialization: 'Flipped'})")
         number, connection = await connect(tab, peer, "tab")
         await connection.send("the other was refused")

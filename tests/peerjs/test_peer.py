@@ -10,11 +10,13 @@ import trio.lowlevel
 import trio.testing
 from trio.testing import MockClock
 
+from tests.transports.fake_webrtc import Behaviour
 from trio_relay.exceptions import PeerError
 from trio_relay.peerjs.connections.data_connection import DataConnection
 from trio_relay.peerjs.events import ConnectionFailed, PeerLost, PeerOpened
 from trio_relay.peerjs.messages import ServerMessage
 from trio_relay.peerjs.options import PeerLimits, PeerOptions
+from trio_relay.peerjs.peer import Peer
 from trio_relay.transports.webrtc import WebRTCConfig
 
 from .support import EXPIRE_AFTER, World, open_world, pair
@@ -349,6 +351,34 @@ async def test_many_peers_connect_at_once_both_ways(autojump_clock: MockClock) -
                 nursery.start_soon(bob.connect, "alice")
         assert alice.statistics().connections == bob.statistics().connections == 60
     assert world.webrtc.open_connections == 0
+
+
+@pytest.mark.parametrize("fallback", [None, "relay"])
+async def test_a_peer_is_destroyed_while_connections_are_made(autojump_clock: MockClock, fallback: str | None) -> None:
+    async with open_world() as world:
+        for delay in 0.0, 0.1, 0.25, 0.35, 0.45, 0.6, 3.0:
+            slow = WebRTCConfig(factory=world.webrtc.behaving(Behaviour(delay=0.1)))
+            async with (
+                world.peer("alice", config=slow, fallback=fallback) as alice,
+                world.peer("bob", config=slow, fallback=fallback) as bob,
+                trio.open_nursery() as nursery,
+            ):
+                failures: list[PeerError] = []
+                nursery.start_soon(_try, alice, failures)
+                await trio.sleep(delay)
+                for peer in bob, alice:
+                    began = trio.current_time()
+                    await peer.destroy()
+                    assert trio.current_time() - began < 6.5
+            assert len(failures) <= 1
+            assert world.webrtc.open_connections == 0
+
+
+async def _try(peer: Peer, failures: list[PeerError]) -> None:
+    try:
+        await peer.connect("bob")
+    except PeerError as error:
+        failures.append(error)
 
 
 def test_options_are_checked() -> None:

@@ -182,7 +182,7 @@ class Peer:
         """Calls another peer; returns when it has answered, and media can flow.
 
         Args:
-            tracks: what it is to hear and see: ``aiortc.MediaStreamTrack``s, one at least.
+            tracks: what it is to hear and see: tracks of the class ``aiortc.MediaStreamTrack``, one at least.
             metadata, timeout: as for `connect`.
 
         Raises:

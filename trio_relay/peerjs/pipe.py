@@ -32,6 +32,11 @@ class Pipe(Protocol):
         """Bytes given to `send` that have not been sent yet."""
         ...
 
+    @property
+    def says_goodbye(self) -> bool:
+        """Whether its end, by itself, lets what was sent arrive; otherwise `drain` has to come first."""
+        ...
+
     async def receive(self) -> list[bytes | str]:
         """Waits for at least one message and returns all that are there; an empty list: the other side closed."""
         ...

@@ -14,8 +14,8 @@ const outcome = (emitter, wanted) => new Promise((resolve) => {
 
 // Peer
 
-// `build`: "page", the script for pages; "MsgPack", the same with the package's extra serializer; "MsgPackPeer" and
-// "custom", the build for bundlers. Resolves with null when it is open, else with the type of an error.
+// `build`: "page", the script for pages; "all", the same with more serializers, the package's "MsgPack" and one of our
+// own; "MsgPackPeer" of the build for bundlers. Resolves with null when it is open, else with the type of an error.
 async function open(id, options, build = "page") {
   const [Peer, serializers] = await builds[build]();
   options = { host: "127.0.0.1", secure: false, config: { iceServers: [] }, serializers, ...options };
@@ -28,15 +28,12 @@ async function open(id, options, build = "page") {
 
 const builds = {
   page: () => [peerjs.Peer, {}],
-  async MsgPack() {
+  async all() {
     const { MsgPack } = await import("/npm/peerjs/dist/serializer.msgpack.mjs");
-    return [peerjs.Peer, { MsgPack }];
+    const { BufferedConnection } = await bundle();
+    return [peerjs.Peer, { MsgPack, Flipped: flipped(BufferedConnection) }];
   },
   MsgPackPeer: async () => [(await bundle()).MsgPackPeer, {}],
-  async custom() {
-    const { Peer, BufferedConnection } = await bundle();
-    return [Peer, { Flipped: flipped(BufferedConnection) }];
-  },
 };
 
 async function bundle() {

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from tests.wsrelay.raw_client import BINARY, CLOSE, client_frame
-from trio_relay.peerjs.broker.hooks import BrokerClient, BrokerHooks
+from trio_relay.limits import Limits
+from trio_relay.peerjs.broker.hooks import BrokerClient, BrokerHooks, Registration
 
 from .support import Brokering, Client, brokering, compact, eventually, message, signalling_target, upgrade_request
 
@@ -106,7 +107,7 @@ async def test_a_flood_for_absent_peers_fills_no_more_than_its_share() -> None:
 
 
 async def test_a_message_for_an_id_that_nobody_can_have_is_answered_at_once() -> None:
-    async with brokering() as running:
+    async with brokering(expire_timeout=1000) as running:
         alice = await running.join("alice")
         await alice.send(message("OFFER", "x" * 300))
         assert await alice.receive() == {"type": "EXPIRE", "src": "x" * 300, "dst": "alice"}
@@ -204,6 +205,26 @@ async def test_a_mounted_broker_that_drains_takes_nobody_in() -> None:
             assert (await alice.close_frame())[0] == []
 
 
+async def test_who_is_asked_about_when_the_broker_drains_is_not_taken_in() -> None:
+    asked, decide, names = trio.Event(), trio.Event(), list[str]()
+
+    async def authenticate(who: Registration) -> None:
+        names.append(who.id)
+        asked.set()
+        await decide.wait()
+
+    async with brokering(memory=True, hooks=BrokerHooks(authenticate=authenticate)) as running:
+        alice = await running.connect("alice")
+        await asked.wait()
+        running.broker._core.entrance.draining = True
+        decide.set()
+        assert (await alice.close_frame())[0] == []
+        bob = await running.connect("bob")
+        assert (await bob.close_frame())[0] == []
+        assert running.counts("refused_draining") == 2
+        assert names == ["alice"]
+
+
 async def test_a_client_that_does_not_read_does_not_hold_up_the_end(autojump_clock: trio.testing.MockClock) -> None:
     async with brokering(memory=True) as running:
         await running.join("alice")
@@ -220,8 +241,16 @@ async def test_a_cancelled_broker_drops_its_clients() -> None:
             await alice.frame()
 
 
+async def test_clients_never_make_room_for_strangers() -> None:
+    """And there is room for as many as the broker takes, whatever the limits of sockets say."""
+    limits = Limits(connections=1, unproven_connections=1, close_timeout=0.5)
+    async with brokering(concurrent_limit=4, relayed=None, limits=limits) as running:
+        clients = [await running.join(id) for id in ("alice", "bob", "carol", "dave")]
+        assert [await client.settle() for client in clients] == [[]] * 4
+
+
 async def test_two_registered_clients_meet() -> None:
-    async with brokering() as running:
+    async with brokering(limits=Limits(unproven_connections=2, close_timeout=0.5)) as running:
         await running.join("alice", "a"), await running.join("bob", "b")
         meeting = f"&meeting={'0' * 32}"
         targets = (
@@ -231,6 +260,9 @@ async def test_two_registered_clients_meet() -> None:
         )
         one, two, stranger = [(await running.upgrade(target))[1] for target in targets]
         assert (await stranger.frame())[0] == CLOSE
+        for _ in range(3):
+            await running.dial()
+        await running.join("carol")
         await one.send(client_frame(b"hello", BINARY))
         assert await two.frame() == (BINARY, b"hello")
-        assert running.broker.health() == {"clients": 2, "meetings": 1}
+        assert running.broker.health() == {"clients": 3, "meetings": 1}

@@ -138,7 +138,9 @@ async def test_a_hook_that_fails_costs_what_it_was_called_for() -> None:
     hooks = BrokerHooks(on_message=on_message, on_connection=on_connection, on_error=lambda text: 1 / 0)
     async with brokering(hooks=hooks) as running:
         alice = await running.join("alice")
-        await alice.send(message("OFFER", "alice", "bad"), message("OFFER", "alice", "good"), "nonsense")
+        too_long_to_show = f'{{"type":"OFFER","dst":"alice","payload":[1e400{",0" * 60_000}]}}'
+        await alice.send(message("OFFER", "alice", "bad"), too_long_to_show)
+        await alice.send(message("OFFER", "alice", "good"), "nonsense")
         assert (await alice.receive())["payload"] == "good"
         bad = await running.join("bad")
         assert (await bad.close_frame())[0] == []

@@ -129,7 +129,10 @@ async def test_health_and_metrics_of_a_broker_alone() -> None:
         assert "alice" not in body
 
 
-@pytest.mark.parametrize("headers", [{"X-Forwarded-For": "127.0.0.1"}, {"Origin": "http://a.test"}, {"Via": "1.1 p"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Forwarded-For": "127.0.0.1"}, {"Origin": "http://a.test"}, {"Via": "1.1 p"}, {"Host": "a.test:9000"}],
+)
 async def test_metrics_are_not_for_strangers(headers: dict[str, str]) -> None:
     async with brokering() as running:
         assert (await running.ask("/metrics", **headers))[0] == 403

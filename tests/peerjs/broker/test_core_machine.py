@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trio_relay.peerjs.broker.core import Core, Expired, QueueLimits, Verdict
+from trio_relay.peerjs.broker.core import MESSAGE_COST, Core, Expired, QueueLimits, Verdict
 
 IDS = ["alice", "bob", "carol", "dave"]
 MOST = 3
 ALIVE, EXPIRE = 10.0, 4.0
-LIMITS = QueueLimits(messages=6, bytes=60, all_messages=16, all_bytes=120)
+LIMITS = QueueLimits(messages=6, bytes=60 + 6 * MESSAGE_COST, all_messages=16, all_bytes=120 + 16 * MESSAGE_COST)
 
 ids = st.sampled_from(IDS)
 numbers = st.integers(0, 20)
@@ -28,6 +28,10 @@ class Fake:
     id: str
     token: str
     crowd: str
+
+
+def cost(messages: list[tuple[str, str, bytes]]) -> int:
+    return sum(len(frame) + MESSAGE_COST for _, _, frame in messages)
 
 
 @dataclass
@@ -99,7 +103,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.heard[member] = self.now
 
     @precondition(lambda self: self.heard)
-    @rule(number=numbers, receiver=ids, size=st.integers(1, 25), times=st.integers(1, 4))
+    @rule(number=numbers, receiver=ids, size=st.integers(1, 25) | st.integers(60, 700), times=st.integers(1, 4))
     def messages_wait(self, number: int, receiver: str, size: int, times: int) -> None:
         if receiver in self.members:
             return
@@ -121,7 +125,7 @@ class CoreMachine(RuleBasedStateMachine):
             (queue, LIMITS.messages, LIMITS.bytes),
             ([each for each in queue if each[0] == sender.id], LIMITS.messages / 2, LIMITS.bytes / 2),
         ):
-            if len(messages) + 1 > most or sum(len(frame) for _, _, frame in messages) + size > most_bytes:
+            if len(messages) + 1 > most or cost(messages) + size + MESSAGE_COST > most_bytes:
                 return False
         return True
 
@@ -132,13 +136,16 @@ class CoreMachine(RuleBasedStateMachine):
         for receiver in [name for name, queue in self.queues.items() if queue.since + EXPIRE <= self.now]:
             senders = dict.fromkeys(sender for sender, _, _ in self.queues.pop(receiver).messages)
             expected += [Expired(sender, receiver) for sender in senders]
-        assert self.core.expire(self.now) == expected
+        found = []
+        while some := self.core.expire(self.now, 1):
+            found += some
+        assert found == expected
         silent = {member for member, heard in self.heard.items() if heard + ALIVE <= self.now}
-        found = set()
+        gone = set()
         while (member := self.core.pop_silent(self.now)) is not None:
-            found.add(member)
+            gone.add(member)
             self.core.leave(member)
-        assert found == silent
+        assert gone == silent
         for member in silent:
             del self.heard[member]
             if self.members.get(member.id) is member:
@@ -152,7 +159,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert core.members == self.members
         assert set(core.everybody()) == set(self.heard)
         assert core.waiting_messages == len(messages) <= LIMITS.all_messages
-        assert core.waiting_bytes == sum(len(frame) for _, _, frame in messages) <= LIMITS.all_bytes
+        assert core.waiting_bytes == cost(messages) <= LIMITS.all_bytes
         assert core.next_silent == min((heard + ALIVE for heard in self.heard.values()), default=math.inf)
         for id in IDS:
             there = self.members.get(id)
@@ -165,7 +172,7 @@ class CoreMachine(RuleBasedStateMachine):
         for member in list(self.heard):
             self.core.leave(member)
             self.core.forget(member)
-        self.core.expire(self.now + EXPIRE)
+        self.core.expire(self.now + EXPIRE, len(IDS))
         assert (self.core.waiting_messages, self.core.waiting_bytes, self.core._by_crowd) == (0, 0, {})
 
 

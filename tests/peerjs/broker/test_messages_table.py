@@ -45,9 +45,9 @@ async def test_an_id_is_taken_until_its_client_is_gone() -> None:
         other = await running.connect("alice", "guess")
         assert (await other.close_frame())[0] == ['{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}']
         assert await alice.settle() == []
-        await alice.leave()
-        await running.join("alice", "guess")
         assert running.counts("refused_taken") == 1
+        await alice.leave()
+        await running.join_in_time("alice", "guess")
 
 
 async def test_the_same_token_takes_the_place_of_the_old_socket() -> None:
@@ -106,7 +106,7 @@ async def test_leave_without_a_receiver_gives_the_id_back() -> None:
     async with brokering() as running:
         alice, bob = await running.join("alice"), await running.join("bob")
         await alice.send(message("LEAVE"), message("OFFER", "bob", "as nobody"))
-        await running.join("alice", "another")
+        await running.join_in_time("alice", "another")
         assert await bob.settle() == []
         assert running.counts("not_registered") == 1
         await alice.leave()
@@ -202,8 +202,10 @@ async def test_a_client_that_sends_no_heartbeat_is_closed(autojump_clock: trio.t
         await trio.sleep(5)
         assert (await bob.close_frame())[0] == []
         assert list(running.broker.clients) == ["alice"]
+        await (await running.join("carol")).leave()
         await trio.sleep(5.1)
         assert (await alice.close_frame())[0] == []
+        await trio.sleep(20)
         assert running.counts("heartbeat_lost") == 2
 
 

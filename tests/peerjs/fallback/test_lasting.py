@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from tests.transports.fake_channel import Behaviour
-from trio_relay.peerjs.fallback.frames import Ack, Hello, encode_frame
+from trio_relay.exceptions import NegotiationFailed, PeerError
+from trio_relay.peerjs.fallback.carrier import Carrier
+from trio_relay.peerjs.fallback.frames import Ack, Fragment, Hello, Reset, encode_frame
+from trio_relay.peerjs.fallback.lasting import LastingPipe
 from trio_relay.peerjs.fallback.rounds import Timing
 from trio_relay.peerjs.fallback.session import SessionRules
+from trio_relay.peerjs.pipe import Transport
+from trio_relay.transports.webrtc import DataChannel
 
 from .fake_carriers import NEVER, Kind, Link, opened, take
 
@@ -27,6 +38,34 @@ def slow(_kind: Kind, _round: int) -> Link:
 
 def first_only(kind: Kind, round_: int) -> Link | None:
     return Link() if (kind, round_) == ("webrtc", 0) else None
+
+
+def no_channel(_round: int) -> AbstractAsyncContextManager[DataChannel]:
+    raise NegotiationFailed("no way")
+
+
+class HalfGone:
+    """A carrier that takes one message; what comes over it comes later."""
+
+    transport: Final[Transport] = "relay"
+    max_message = 65536
+    buffered_amount = 0
+
+    def __init__(self, *messages: bytes) -> None:
+        self._messages: Final = list(messages)
+        self._sent = 0
+
+    async def receive(self) -> list[bytes]:
+        await trio.sleep(0.1)
+        return [self._messages.pop(0)] if self._messages else []
+
+    async def send(self, message: bytes) -> None:
+        self._sent += 1
+        if self._sent > 1:
+            raise trio.BrokenResourceError("the other side does not read any more")
+
+    async def drain(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 async def test_what_is_sent_before_there_is_a_carrier_waits(autojump_clock: MockClock) -> None:
@@ -48,8 +87,8 @@ async def test_a_receiver_that_does_not_read_stops_the_sender(autojump_clock: Mo
                 sent += 1
         assert RULES.window < sent * 16_064 < RULES.window + RULES.send_buffer + 20_000
         assert 0 < one.buffered_amount < RULES.send_buffer + 20_000
-        assert len(await take(other, sent)) == sent
         with trio.fail_after(1):
+            assert len(await take(other, sent)) == sent
             await one.send(b"more")
         assert await take(other, 1) == [b"more"]
 
@@ -76,6 +115,27 @@ async def test_drain_waits_until_the_network_has_everything(autojump_clock: Mock
         assert 9 < trio.current_time() - before < 11
         assert one.buffered_amount == 0
         await other.drain()
+
+
+async def test_drain_waits_for_what_is_being_given_to_the_network(autojump_clock: MockClock) -> None:
+    class Slow(HalfGone):
+        async def send(self, message: bytes) -> None:
+            await trio.sleep(3)
+
+        async def receive(self) -> list[bytes]:
+            return await super().receive() if self._messages else await trio.sleep_forever()
+
+    @asynccontextmanager
+    async def open_relay(_round: int) -> AsyncIterator[Carrier]:
+        yield Slow(encode_frame(Hello(0, 0, 10**6)))
+
+    pipe = LastingPipe("originator", no_channel, open_relay, counts=Counter())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pipe.run)
+        await pipe.send("slowly")
+        await pipe.drain()
+        assert trio.current_time() == pytest.approx(6)  # our greeting, then this
+        nursery.cancel_scope.cancel()
 
 
 async def test_drain_fails_with_the_connection(autojump_clock: MockClock) -> None:
@@ -228,6 +288,19 @@ async def test_a_side_that_breaks_the_rules_is_told_apart(message: bytes | str, 
             assert "broke the protocol" in str(caught.value)
             assert pair.counts["lasting_violations"] == 1
             assert pair.errors[1].type == "connection-closed"
+
+
+async def test_what_came_before_the_end_counts_although_nothing_can_be_sent(autojump_clock: MockClock) -> None:
+    @asynccontextmanager
+    async def open_relay(_round: int) -> AsyncIterator[Carrier]:
+        hello = encode_frame(Hello(0, 0, 10**6))
+        yield HalfGone(hello, encode_frame(Fragment(0, 0, b"last words")), encode_frame(Reset()))
+
+    pipe = LastingPipe("originator", no_channel, open_relay, counts=Counter())
+    await pipe.send("never arrives")
+    with pytest.raises(PeerError, match="the other side gave the connection up"):
+        await pipe.run()
+    assert await pipe.receive() == [b"last words"]
 
 
 async def test_a_channel_that_takes_only_short_messages_is_not_used(autojump_clock: MockClock) -> None:

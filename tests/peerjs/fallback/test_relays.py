@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 import pytest
 import trio
@@ -17,6 +17,7 @@ from tests.transports.support import serving
 from trio_relay import Node
 from trio_relay.exceptions import HandshakeError, NegotiationFailed, RemoteProtocolError
 from trio_relay.limits import Limits
+from trio_relay.node.values import Message
 from trio_relay.peerjs.broker.config import BrokerConfig, RelayedConfig
 from trio_relay.peerjs.broker.relayed import MAX_RELAYED, Meetings
 from trio_relay.peerjs.fallback.broker_pipe import open_broker_pipe
@@ -270,6 +271,43 @@ async def test_only_so_much_is_on_the_way(autojump_clock: MockClock) -> None:
             assert most == 8000
             await pipe.drain()
             assert pipe.buffered_amount == 0
+
+
+class StubbornNode:
+    """Confirms every message but the first."""
+
+    def __init__(self) -> None:
+        self.delivered: Final = list[object]()
+
+    async def deliver(self, _to: object, data: object, *_timeout: object, **_options: object) -> None:
+        self.delivered.append(data)
+        if len(self.delivered) == 1:
+            await trio.sleep_forever()
+
+
+async def test_nothing_is_sent_that_would_be_too_far_ahead(autojump_clock: MockClock) -> None:
+    node = StubbornNode()
+    hub = OverlayHub(cast("Node", node), Counter())
+    async with hub.open(identity("bob").id, outgoing=b"o" * 16, incoming=b"i" * 16) as pipe:
+        with trio.move_on_after(10):
+            while True:
+                await pipe.send(b"x")
+        assert len(node.delivered) == REORDER
+
+
+async def test_what_is_not_proven_or_too_much_is_counted(autojump_clock: MockClock) -> None:
+    counts = Counter[str]()
+    hub, bob = OverlayHub(cast("Node", StubbornNode()), counts), identity("bob").id
+    async with hub.open(bob, outgoing=b"o" * 16, incoming=b"i" * 16) as pipe:
+        message = Message(b"i" * 16 + b"\0" + bytes(50_000), bob, False)
+        hub._sort(message)
+        assert counts == {"relay_overlay_foreign": 1}
+        for _ in range(85):
+            hub._sort(Message(message.data, bob, True))
+        assert counts["relay_overlay_full"] == 2
+        assert len(await pipe.receive()) == 83
+        with pytest.raises(trio.BrokenResourceError, match="too much came"):
+            await pipe.receive()
 
 
 async def test_a_node_that_is_gone_breaks_the_pipe(autojump_clock: MockClock) -> None:

@@ -39,9 +39,9 @@ def make(reorder: int = 0, counts: Counter[str] | None = None) -> tuple[SealedCa
     counts = Counter() if counts is None else counts
     one = SealedCarriage(ORIGINATOR, "broker", b"1" * 16, counts=counts, reorder=reorder)
     other = SealedCarriage(ANSWERER, "broker", b"2" * 16, counts=counts, reorder=reorder)
-    assert not one.is_ready
+    before = one.is_ready
     assert one.open(other.greeting) == other.open(one.greeting) == []
-    assert one.is_ready
+    assert (before, one.is_ready) == (False, True)
     return one, other
 
 

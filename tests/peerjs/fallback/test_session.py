@@ -143,7 +143,10 @@ def test_what_was_lost_with_a_carrier_is_sent_again_over_the_next() -> None:
     one.attach(1)
     other.attach(1)
     assert not one.resumed
+    one.feed(other.produce(SIZE))
+    assert one.unsent == 40_000
     exchange(one, other)
+    assert one.unsent == 0
     assert other.take() == [b"0", b"1", b"2", b"3", b"4", b"lost" * 10_000]
 
 

@@ -45,6 +45,18 @@ class Carriers(RuleBasedStateMachine):
         super().__init__()
         self.sides = [Side(), Side()]
         self.broken: set[int] = set()
+        self.both_go_on()
+
+    @rule()
+    def both_go_on(self) -> None:
+        """To a carrier over which both say HELLO."""
+        newest = max(side.carrier for side in self.sides) + 1
+        for index in (0, 1):
+            self.go_on(index, newest)
+        for index in (0, 1):
+            self.pump(index)
+        for index in (0, 1):
+            self.arrive(index)
 
     def go_on(self, index: int, carrier: int) -> None:
         side = self.sides[index]

@@ -10,12 +10,13 @@ from importlib import metadata
 import pytest
 
 from trio_relay.transports import webrtc_implementation
-from trio_relay.transports.aio import open_factory
-from trio_relay.transports.webrtc_implementation import load
+from trio_relay.transports.aio import open_factory, open_media_factory
+from trio_relay.transports.webrtc_implementation import load, load_media
 
 
 def test_it_is_loaded_where_it_is_installed() -> None:
     assert load() is open_factory
+    assert load_media() is open_media_factory
 
 
 def test_nothing_of_asyncio_is_loaded_without_being_asked_for() -> None:
@@ -31,6 +32,8 @@ def test_what_is_not_installed_is_named_with_how_to_install_it(
     module: str, distribution: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it could not be found
+    with pytest.raises(ImportError, match=distribution):
+        load_media()
     with pytest.raises(ImportError) as caught:
         load()
     expected = f"WebRTC needs {distribution}, which is not installed: pip install 'trio-relay[webrtc]'"

@@ -82,9 +82,6 @@ class Entrance:
 
     async def take(self, connection: WebSocketConnection, ip: str) -> bool:
         """Counts a connection of an address, until `connections.release`; False: it was refused, and closed."""
-        if self.draining:
-            await self.refuse(connection, _DRAINING)
-            return False
         if not self.connections.take(rate_name(ip)):
             await self.refuse(connection, _CROWDED)
             return False
@@ -128,6 +125,8 @@ class Entrance:
         await connection.aclose(CLOSE_CODE)
 
     def _check(self, query: Query) -> Refusal | None:
+        if self.draining:
+            return _DRAINING
         if not (query.id and query.token and query.key):
             return _INCOMPLETE
         if max(len(query.id), len(query.token), len(query.key)) > self._config.max_id:

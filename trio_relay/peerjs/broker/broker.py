@@ -48,7 +48,7 @@ __all__ = ["BrokerCore"]
 
 _log: Final = logging.getLogger("trio_relay.peerjs")
 _AT_ONCE: Final = 64
-"""Silent clients that are ended in one turn of Trio's loop."""
+"""Silent clients that are ended, and absent peers of whom senders are told, in one turn of Trio's loop."""
 
 
 class BrokerCore:
@@ -269,7 +269,8 @@ class BrokerCore:
         """Tells senders of messages that have waited in vain; for ever."""
         while True:
             await trio.sleep(self.config.cleanup_interval)
-            self._router.expire(trio.current_time())
+            while self._router.expire(trio.current_time(), _AT_ONCE):
+                await trio.lowlevel.checkpoint()
 
     # For the application
 

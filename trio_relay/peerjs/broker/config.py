@@ -86,7 +86,7 @@ class BrokerConfig:
         max_id: characters of an id, a token or a key; longer ones are refused.
         queue_messages: that wait for one peer that is not there, half of them from one sender; one more is refused: its
             sender is told at once, by EXPIRE.
-        queue_bytes: likewise.
+        queue_bytes: likewise; a message takes 512 bytes beside its own.
         queued_messages: that wait for all absent peers together, a quarter of them from one IP address (IPv6: a /64);
             likewise.
         queued_bytes: likewise.

@@ -8,11 +8,14 @@ from __future__ import annotations
 import enum
 import hmac
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Core", "Expired", "Member", "QueueLimits", "Verdict"]
+__all__ = ["MESSAGE_COST", "Core", "Expired", "Member", "QueueLimits", "Verdict"]
+
+MESSAGE_COST: Final = 512
+"""Bytes that a message that waits takes beside its own: one for each of many receivers takes a little more."""
 
 
 class Member(Protocol):
@@ -47,7 +50,7 @@ class Verdict(enum.Enum):
 
 
 class QueueLimits(NamedTuple):
-    """How much may wait.
+    """How much may wait; each message takes `MESSAGE_COST` bytes beside its own.
 
     One sender has at most half of what may wait for one receiver, and one crowd a quarter of what may wait in all; so
     nobody alone can keep others from waiting.
@@ -94,7 +97,7 @@ class _Queue:
 
     def __init__(self, now: float) -> None:
         self.since: Final = now
-        self.messages: Final[deque[tuple[str, str, bytes]]] = deque()
+        self.messages: Final[list[tuple[str, str, bytes]]] = []
         self.amount: Final = _Amount()
         self.by_sender: Final[dict[str, _Amount]] = {}
 
@@ -186,12 +189,12 @@ class Core(Generic[M]):
 
     @property
     def waiting_bytes(self) -> int:
-        """Of those."""
+        """Of those, with what they cost."""
         return self._all.bytes
 
     def wait(self, receiver: str, sender: M, frame: bytes, now: float) -> bool:
         """Keeps a frame for a receiver that is not there; False if there is no room for it."""
-        limits, size, queue = self._limits, len(frame), self._queues.get(receiver)
+        limits, size, queue = self._limits, len(frame) + MESSAGE_COST, self._queues.get(receiver)
         crowd = self._by_crowd.get(sender.crowd)
         if not self._all.fits(size, limits.all_messages, limits.all_bytes):
             return False
@@ -214,10 +217,14 @@ class Core(Generic[M]):
             amount.add(size)
         return True
 
-    def expire(self, now: float) -> list[Expired]:
-        """Forgets what has waited for too long: each sender once for each receiver, in the order of their messages."""
+    def expire(self, now: float, most: int) -> list[Expired]:
+        """Forgets what has waited for too long, of `most` receivers: there may be more unless nothing is returned.
+
+        Each sender is returned once for each receiver, in the order of their messages.
+        """
         found: list[Expired] = []
-        while self._queues:
+        while self._queues and most > 0:
+            most -= 1
             receiver, queue = next(iter(self._queues.items()))
             if queue.since + self._expire_timeout > now:
                 break
@@ -229,9 +236,9 @@ class Core(Generic[M]):
     def _release(self, queue: _Queue) -> list[bytes]:
         """The frames of a queue that is no more."""
         for _, crowd, frame in queue.messages:
-            self._all.remove(len(frame))
+            self._all.remove(len(frame) + MESSAGE_COST)
             amount = self._by_crowd[crowd]
-            amount.remove(len(frame))
+            amount.remove(len(frame) + MESSAGE_COST)
             if not amount.messages:
                 del self._by_crowd[crowd]
         return [frame for _, _, frame in queue.messages]

@@ -257,6 +257,11 @@ class Meetings:
         """Meetings now, those included that wait for the second peer."""
         return len(self._table)
 
+    @property
+    def connections(self) -> int:
+        """WebSockets now, those included that are being refused or closed."""
+        return len(self._connections)
+
     async def accept(self, connection: Connection, request: Request | None) -> None:
         """Serves one client to its end; a `Handler`."""
         if request is None or not isinstance(connection, WebSocketConnection):

@@ -139,7 +139,6 @@ class Router:
                     last = type, dst
                 if target is None or not client.registered:
                     self._take_other(client, head, now, answers)
-                    last = None
                 elif target in groups:
                     groups[target].append(_frame(beginning, head))
                 else:
@@ -189,16 +188,18 @@ class Router:
                 self._counts["waiting_full"] += 1
                 answers[encode_expire(head.dst, client.id)] = None
 
-    def expire(self, now: float) -> None:
-        """Tells senders of messages that have waited in vain."""
+    def expire(self, now: float, most: int) -> bool:
+        """Tells senders of messages that have waited in vain for `most` peers; returns whether there may be more."""
         frames: dict[LiveClient, list[bytes]] = {}
-        for sender, receiver in self._core.expire(now):
+        expired = self._core.expire(now, most)
+        for sender, receiver in expired:
             self._counts["expired"] += 1
             client = self._core.members.get(sender)
             if client is not None:
                 frames.setdefault(client, []).append(encode_expire(receiver, sender))
         for client, some in frames.items():
             client.outbox.answer(*some)  # bounded: it has sent messages for each
+        return bool(expired)
 
     async def _show(self, client: LiveClient, raw: bytes, hook: Callable[..., object]) -> bool:
         """Shows a message to the application; False if that costs the message."""

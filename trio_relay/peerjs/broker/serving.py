@@ -13,7 +13,7 @@ from ...limits import Limits
 from ...node.services import raise_alone
 from ...transports.admission import Admission, TransportStatistics
 from ...transports.http import serve_http
-from ...transports.routes import Request, Response, Route
+from ...transports.routes import Guard, Request, Response, Route
 from ...wire.json import JSONValue
 from .broker import BrokerCore
 from .config import BrokerConfig
@@ -81,33 +81,24 @@ class Broker:
         """
         core, respond = self._core, self._pages.respond
         prefix, key = core.config.prefix, core.config.key
-        signalling = f"{prefix}/peerjs"
-
-        async def guard(request: Request) -> Response | None:
-            return None if request.path == signalling else _BAD_PATH
-
+        signalling, meeting = f"{prefix}/peerjs", f"{prefix}/peerjs/relay"
         routes = [
             Route(
                 signalling,
                 respond=respond,
                 upgrade=core.accept,
-                guard=guard,
+                guard=_only_at(signalling),
                 raw=True,
                 max_message=core.config.max_message,
             )
         ]
         if core.meetings is not None:
-            meeting = f"{signalling}/relay"
-
-            async def guard_meeting(request: Request) -> Response | None:
-                return None if request.path == meeting else _BAD_PATH
-
             routes.append(
                 Route(
                     meeting,
                     respond=respond,
                     upgrade=core.accept_meeting,
-                    guard=guard_meeting,
+                    guard=_only_at(meeting),
                     max_message=MAX_RELAYED,
                 )
             )
@@ -180,6 +171,15 @@ async def _start(config: BrokerConfig, nursery: trio.Nursery, ended: trio.Event,
         assert admission is not None
         broker.addresses = tuple(await nursery.start(partial(_listen, broker, config, admission, listening, nursery)))
     return broker
+
+
+def _only_at(path: str) -> Guard:
+    """Refuses upgrades at what else a route owns, as the original does."""
+
+    async def guard(request: Request) -> Response | None:
+        return None if request.path == path else _BAD_PATH
+
+    return guard
 
 
 def _limits(config: BrokerConfig) -> Limits:

@@ -21,7 +21,7 @@ class BrokerStatistics:
         bytes_in: received in messages.
         bytes_out: of the messages that were handed to clients.
         backlog: bytes that wait for slow clients.
-        waiting_messages: for peers that are not there; `waiting_bytes`: theirs.
+        waiting_messages: for peers that are not there; `waiting_bytes`: theirs, and 512 for each.
         meetings: of peers that can not reach each other by WebRTC, now.
         counts: refusals, drops and failures by name.
     """

@@ -14,6 +14,7 @@ class ChannelPipe:
     """Implements `Pipe`."""
 
     transport: Final[Transport] = "webrtc"
+    says_goodbye: Final = False
 
     def __init__(self, channel: DataChannel) -> None:
         self._channel: Final = channel

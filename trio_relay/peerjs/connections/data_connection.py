@@ -32,8 +32,10 @@ class DataConnection:
 
     type: Final[Literal["data"]] = "data"
 
-    def __init__(self, peer: str, offer: Offer, serializer: Serializer, limits: PeerLimits) -> None:
-        """For a peer: `offer` is ours or the other side's; `open_on` follows."""
+    def __init__(
+        self, peer: str, offer: Offer, serializer: Serializer, limits: PeerLimits, stop: Callable[[], None]
+    ) -> None:
+        """For a peer: `offer` is ours or the other side's; `stop` ends its task while it is made; `open_on` follows."""
         self._peer: Final = peer
         self._offer: Final = offer
         self._serializer: Final = serializer
@@ -41,7 +43,7 @@ class DataConnection:
         self._inbox: Final = Inbox(limits.receive_messages, limits.receive_bytes)
         self._line: Final = trio.StrictFIFOLock()
         self._pipe: Pipe | None = None
-        self._stop: Callable[[], None] = lambda: None
+        self._stop = stop
         self._ended: Final = trio.Event()
         self._closing = self._over = False
         self._failure: PeerError | None = None
@@ -183,7 +185,8 @@ class DataConnection:
             close = self._serializer.encode_close() if flush else None
             if close is not None:
                 await pipe.send(close)
-            await pipe.drain()
+            if not pipe.says_goodbye:
+                await pipe.drain()
         if close is not None:
             await self._ended.wait()
 
@@ -204,9 +207,11 @@ class DataConnection:
     # For its task
 
     def open_on(self, pipe: Pipe, stop: Callable[[], None]) -> None:
-        """It is open; `stop` ends its task."""
+        """It is open; from now on `stop` ends its task."""
         self._pipe = pipe
         self._stop = stop
+        if self._closing:
+            stop()
 
     def fail(self, reason: str) -> None:
         """It broke; ends its task."""

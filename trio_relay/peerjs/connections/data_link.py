@@ -33,7 +33,7 @@ class DataLink:
     """
 
     def __init__(self, host: Host, peer: str, offer: Offer, serializer: Serializer, *, incoming: bool) -> None:
-        self.connection: Final = DataConnection(peer, offer, serializer, host.limits)
+        self.connection: Final = DataConnection(peer, offer, serializer, host.limits, self.stop)
         self._host: Final = host
         self._peer: Final = peer
         self._offer: Final = offer

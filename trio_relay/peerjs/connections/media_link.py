@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -32,6 +33,7 @@ class MediaLink(MediaCall):
             counts=host.counts,
             incoming=incoming,
             tracks=tracks,
+            timeout=math.inf,  # `Peer.call` has the deadline
             negotiating=host.answering if incoming else host.offering,
         )
         self._host: Final = host

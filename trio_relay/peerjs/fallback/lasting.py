@@ -35,6 +35,8 @@ class LastingPipe:
         counts: see `Rounds`.
     """
 
+    says_goodbye: Final = True
+
     def __init__(
         self,
         role: Role,
@@ -150,9 +152,9 @@ class LastingPipe:
             rounds.due.unpark_all()
             rounds.changed.unpark_all()
             with trio.move_on_after(self._timing.close_timeout, shield=True):
-                while not (self._is_done or rounds.over):
+                while not (session.finished or rounds.over):
                     await rounds.changed.park()
-            if not (self._is_done or rounds.over):
+            if not (session.finished or rounds.over):
                 session.give_up()
                 rounds.due.unpark_all()
                 with trio.move_on_after(_FAREWELL, shield=True):
@@ -161,12 +163,6 @@ class LastingPipe:
         self._closing = True
         rounds.stop()
         await trio.lowlevel.cancel_shielded_checkpoint()
-
-    @property
-    def _is_done(self) -> bool:
-        """The other side has everything; or it has closed, too, and has ended the carrier."""
-        session = self._session
-        return (session.finished and not session.owes_answer) or (session.ended and self._rounds.carrier is None)
 
     def _check_sendable(self) -> None:
         if self._session.ended and not self._closing:

@@ -72,8 +72,8 @@ class Timing:
     patience: float = 10.0
     relay_patience: float = 20.0
     give_up: float = 60.0
-    keepalive: float = 10.0
-    silence: float = 30.0
+    keepalive: float = 5.0
+    silence: float = 15.0
     close_timeout: float = 5.0
     stable: float = 30.0
 

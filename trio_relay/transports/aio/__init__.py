@@ -22,6 +22,7 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | `lookups.Lookups` | ``submit`` Trio, called by the loop |
 | `fate.Fate` | plain, callable from both sides; ``wait`` Trio |
 | `internals` | plain; `send_window_update` asyncio, `restart` Trio |
+| `fragments` | plain |
 | `media_internals` | plain; `Decoding.get` is called in a thread of aiortc, `Frames.get` is asyncio's |
 
 A callback only appends to something bounded and wakes somebody. An exception in one is kept, and raised by whoever

@@ -1,4 +1,6 @@
-"""Every private attribute of aiortc, aioice and asyncio that this folder touches, each with its reason.
+"""Private attributes of aiortc, aioice and asyncio that this folder touches, each with its reason.
+
+Those that media need are in `media_internals`, and what bounds the pieces of messages is in `fragments`.
 
 `missing` names those that the installed versions lack; a test holds it empty. Functions are plain and callable from
 both sides, but for `send_window_update`, which is asyncio's, and `restart`, which is Trio's.
@@ -335,7 +337,7 @@ def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str
         (sctp.transport.transport, "_connection"),
         *((sctp, name) for name in ("_advertised_rwnd", "_last_received_tsn", "_send_sack", "_handle_data")),
         *((sctp, name) for name in ("_remote_max_message_size", "_data_channel_queue")),
-        *((sctp, name) for name in ("_outbound_queue", "_sent_queue")),
+        *((sctp, name) for name in ("_outbound_queue", "_sent_queue", "_inbound_streams", "_get_inbound_stream")),
         *((sctp, name) for name in ("_t1_cancel", "_t2_cancel", "_t3_cancel", "_reconfig_timer_cancel")),
     ]
     return [name for thing, name in wanted if not hasattr(thing, name)]

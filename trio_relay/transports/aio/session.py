@@ -27,6 +27,7 @@ from ..webrtc import CandidatePair, WebRTCConfig
 from . import closing, internals
 from .candidates import Candidates
 from .fate import Fate, describe
+from .fragments import bound_fragments
 from .loop import Loop, Owner
 
 __all__ = ["Session"]
@@ -157,6 +158,7 @@ class Session(ABC):
         sctp: RTCSctpTransport | None = self._aio.sctp
         if sctp is not None:
             internals.set_window(sctp, self._config.receive_window)
+            bound_fragments(sctp, self._config.receive_window)
             internals.on_packet(sctp, self._on_packet)
 
     def _ending(self) -> str | None:
