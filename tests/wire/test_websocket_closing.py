@@ -93,12 +93,19 @@ def test_a_close_reason_is_cut_at_a_character(reason: str, sent: bytes) -> None:
 
 
 @each_role
-@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 70000, -1])
+@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000, 70000, -1])
 def test_close_codes_that_must_not_be_sent(role: Role, code: int) -> None:
     subject = codec(role)
     with pytest.raises(LocalProtocolError, match=f"not {code}"):
         subject.send_close(code)
     assert subject.send_close(1000) != b""
+
+
+@each_role
+def test_a_close_frame_without_a_code(role: Role) -> None:
+    assert codec(Role.SERVER).send_close(1005) == frame(FIN | CLOSE, b"", masked=False)
+    with pytest.raises(LocalProtocolError, match="not 1005"):
+        codec(role).send_close(1005, "a reason stands behind a code")
 
 
 @each_role

@@ -275,8 +275,8 @@ class MediaPeer(Protocol):
     """One connection with audio and video, from its negotiation to its end. Its factory's context manager closes it.
 
     Errors of `create_offer`, `create_answer`, `accept_answer`, `add_candidate` and `wait_connected`:
-    `NegotiationFailed` with the reason; whatever the other side sent, nothing else is raised. The tracks that are given
-    to it are stopped when it ends.
+    `NegotiationFailed` with the reason; whatever the other side sent, nothing else is raised. The tracks that it
+    has sent are stopped when it ends.
     """
 
     async def create_offer(self, tracks: Sequence[MediaTrack], *, label: str = "undefined") -> str:

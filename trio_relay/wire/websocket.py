@@ -341,7 +341,7 @@ class WebSocketCodec:
         return self._control_frame(Opcode.PING, payload)
 
     def send_close(self, code: int = 1000, reason: str = "") -> bytes:
-        """A close frame, once: later calls return nothing; a long reason is cut to 123 bytes.
+        """A close frame, once: later calls return nothing; a long reason is cut to 123 bytes, and 1005 is no code.
 
         Messages of the peer are received until its own close frame arrives.
 

@@ -119,9 +119,13 @@ def is_sendable_close_code(code: int) -> bool:
 def encode_close(code: int, reason: str) -> bytes:
     """The payload of a close frame; a reason that is too long is cut at a character.
 
+    The code 1005 without a reason, which is how a peer sees it, gives an empty payload.
+
     Raises:
         LocalProtocolError: `code` must not be sent.
     """
+    if code == NO_STATUS and not reason:
+        return b""
     if not is_sendable_close_code(code):
         raise LocalProtocolError(f"expected a close code that may be sent, not {code}")
     text = reason.encode("utf-8", "replace")[: MAX_CONTROL - 2]

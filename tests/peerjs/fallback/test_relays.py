@@ -203,7 +203,7 @@ async def test_the_overlay_carries_a_connection(autojump_clock: MockClock) -> No
     async with nodes_and_hubs() as (nodes, hubs, counts):
         relays = {role: Relays(hub=hub, counts=counts) for role, hub in hubs.items()}
         async with lasting(relays, nodes) as pipes:
-            await transfer(pipes, 1_000_000)
+            await transfer(pipes, 500_000)
         assert not any(map(len, hubs.values()))
         assert not counts["relay_overlay_foreign"] + counts["relay_overlay_full"]
 

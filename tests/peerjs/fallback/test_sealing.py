@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_relay.exceptions import RemoteProtocolError
@@ -155,6 +155,7 @@ def test_a_record_before_the_salt_is_a_violation_where_the_order_is_kept() -> No
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
+@settings(max_examples=40)
 def test_where_it_is_not_kept_records_wait_for_earlier_ones(seed: int, number: int) -> None:
     rng, counts = random.Random(seed), Counter[str]()
     one, _ = make(16)
@@ -204,6 +205,7 @@ def test_no_secret_is_printed() -> None:
 
 
 @given(st.binary(max_size=60))
+@settings(max_examples=50)
 def test_no_bytes_raise_anything_else(message: bytes) -> None:
     for reorder, end in zip(count(), make(), strict=False):
         with suppress(RemoteProtocolError):

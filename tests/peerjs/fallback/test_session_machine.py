@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trio_relay.peerjs.fallback.session import CARRIER_MESSAGE, OVERHEAD, ResumableSession, SessionRules
+from trio_relay.peerjs.fallback.rules import OVERHEAD, SessionRules
+from trio_relay.peerjs.fallback.session import CARRIER_MESSAGE, ResumableSession
 
 RULES: Final = SessionRules(max_message=100, window=4096, send_buffer=1100, fragment=32)
 SIDES: Final = st.integers(0, 1)
@@ -158,4 +159,4 @@ class Carriers(RuleBasedStateMachine):
 
 
 TestCarriers = Carriers.TestCase
-TestCarriers.settings = settings(max_examples=40, stateful_step_count=40)
+TestCarriers.settings = settings(max_examples=30, stateful_step_count=40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import aioice.ice
 import aioice.stun
@@ -263,6 +264,25 @@ async def test_a_close_that_is_cut_off_leaves_no_thread() -> None:
         await call.callee.aclose(0.05)
         assert decoders() == []
         assert call.counters["webrtc_close_timeouts"] == 1
+
+
+async def test_a_loop_that_is_stopped_leaves_no_thread() -> None:
+    with trio.fail_after(4):
+        async with in_call([Picture(), Tone()], [Tone()]) as call:
+            await call.callee.remote_tracks[0].receive()
+            loop_of(call.caller).stop()
+            assert await call.callee.wait_closed() == "the asyncio loop of WebRTC has ended"
+
+
+async def test_a_programs_loop_that_has_ended_leaves_no_thread() -> None:
+    async with AsyncExitStack() as stack:
+        async with trio_asyncio.open_loop():
+            factory = await stack.enter_async_context(open_media_factory(close_timeout=1))
+            caller, callee = await stack.enter_async_context(both(factory))
+            await negotiate_media(caller, callee, [Picture()])
+            await callee.remote_tracks[0].receive()
+        assert "ended" in await callee.wait_closed()
+    assert decoders() == []
 
 
 async def test_a_track_can_be_given_to_what_aiortc_has_for_tracks() -> None:

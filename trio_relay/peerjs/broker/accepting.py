@@ -27,8 +27,8 @@ __all__ = ["CLOSE_CODE", "Entrance", "Refusal"]
 
 _log: Final = logging.getLogger("trio_relay.peerjs")
 
-CLOSE_CODE: Final = 1000
-"""In every close frame of the broker that ends a connection for no fault of the client's."""
+CLOSE_CODE: Final = 1005
+"""For every close frame of the broker that ends a connection for no fault of the client's: there is none in it."""
 
 
 class Refusal(NamedTuple):

@@ -5,15 +5,14 @@ Besides those, ``/health`` and ``/metrics`` where the broker has a listener of i
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ...serving.client_address import is_local, parse_networks
+from ...serving.client_address import parse_networks
+from ...serving.operator import is_at_this_machine
 from ...transports.admission import Admission
 from ...transports.routes import Headers, Request, Response
-from ...wire.addresses import split_host_port
 from ...wire.json import JSONValue, encode
 from .metrics import CONTENT_TYPE, write_metrics
 
@@ -39,8 +38,6 @@ _UNAUTHORIZED: Final = Response.text(401, "Unauthorized")
 _STRANGER: Final = Response.text(403, "Only for the operator: ask from this machine, at an IP address or localhost\n")
 _METHODS: Final = b"GET,HEAD,PUT,PATCH,POST,DELETE"
 _TRIES: Final = 10
-_PROXY_HEADERS: Final = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
-"""What proxies add; besides them everything that begins with ``x-forwarded-``."""
 
 
 class Pages:
@@ -135,29 +132,7 @@ class Pages:
         return Response.typed(200, encode({"status": "ok", "uptime": uptime, **self.health()}), _JSON)
 
     def _metrics(self, request: Request) -> Response:
-        if not (self._core.config.open_metrics or self._is_operator(request)):
+        if not (self._core.config.open_metrics or is_at_this_machine(request, self._trusted)):
             self._core.counts["refused_metrics"] += 1
             return _STRANGER
         return Response.typed(200, self.exposition(), CONTENT_TYPE)
-
-    def _is_operator(self, request: Request) -> bool:
-        """Whether a request comes from this machine, through no proxy that may speak for others, and no web page."""
-        forwarded = b"x-forwarded-for"
-        proxied = any(
-            name in _PROXY_HEADERS or (name.startswith(b"x-forwarded-") and name != forwarded)
-            for name, _ in request.headers
-        )
-        local = is_local(request.remote, request.header(forwarded), proxied, self._trusted)
-        return local and request.header(b"origin") is None and _is_own_name(request.header(b"host"))
-
-
-def _is_own_name(host: bytes | None) -> bool:
-    """Whether a Host is this machine's: not the name of a web site that leads here ("DNS rebinding")."""
-    if host is None:
-        return True  # HTTP/1.0: no browser
-    found = split_host_port(host.decode("latin-1"))
-    name = found[0] if found is not None else ""
-    try:
-        return name.lower() == "localhost" or ipaddress.ip_address(name) is not None
-    except ValueError:
-        return False

@@ -77,7 +77,7 @@ class MediaConnection:
 
     @property
     def local_tracks(self) -> tuple[MediaTrack, ...]:
-        """What the other side hears and sees; these tracks are stopped at the end of the call."""
+        """What the other side hears and sees. At the end of an open call aiortc stops these tracks."""
         return self._local_tracks
 
     @property

@@ -14,8 +14,9 @@ import trio
 
 from ..pipe import Transport
 from .rounds import Negotiate, OpenRelay, Rounds, Timing
+from .rules import SessionRules
 from .sealing import Role
-from .session import ResumableSession, SessionRules
+from .session import ResumableSession
 
 __all__ = ["LastingPipe"]
 

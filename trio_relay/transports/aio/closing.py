@@ -40,36 +40,40 @@ async def close(
         ice: its agent, if it has one; it has the sockets.
         names: tasks that look for names; they must have ended before, for they would open aioice's resolver again.
     """
-    if loop.has_ended:
-        return
     deadline = trio.current_time() + timeout
     try:
+        loop.check()
         for task in names:
             task.cancel()
         await loop.settle(names, _GRACE)
         ended = await loop.settle([loop.spawn(owner, connection.close)], deadline - trio.current_time())
-        for _ in range(_ROUNDS):
-            if ice is not None:
-                internals.abort_sockets(loop.aio, ice)
-            tasks = owner.pending()
-            for task in tasks:
-                task.cancel()
-            await loop.settle([*tasks, loop.spawn(owner, _yield)], _GRACE)
-            if connection.sctp is not None:
-                internals.stop_timers(connection.sctp)
-            if not owner.pending():
-                break
-        else:
-            ended = False
+        ended = await _cut_off(loop, owner, connection, ice) and ended
         media_internals.stop_decoders(connection)
         ended = await owner.rest(_GRACE) and ended
         await loop.settle([loop.spawn(owner, _yield)], _GRACE)
-    except trio.BrokenResourceError:  # the loop went, and took everything along
+    except trio.BrokenResourceError:  # the loop went, and took everything along but threads
+        media_internals.stop_decoders(connection, quietly=True)
         return
     connection.remove_all_listeners()
     if not ended:
         owner.counters["webrtc_close_timeouts"] += 1
         logger.warning("a WebRTC connection did not close in %g s; it was cut off", timeout)
+
+
+async def _cut_off(loop: Loop, owner: Owner, connection: RTCPeerConnection, ice: aioice.Connection | None) -> bool:
+    """Trio, shielded. Ends what is left; says whether nothing is."""
+    for _ in range(_ROUNDS):
+        if ice is not None:
+            internals.abort_sockets(loop.aio, ice)
+        tasks = owner.pending()
+        for task in tasks:
+            task.cancel()
+        await loop.settle([*tasks, loop.spawn(owner, _yield)], _GRACE)
+        if connection.sctp is not None:
+            internals.stop_timers(connection.sctp)
+        if not owner.pending():
+            return True
+    return False
 
 
 async def _yield() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiortc.rtcrtpreceiver
 import pylibsrtp
@@ -76,6 +76,7 @@ class Decoding(queue.Queue[Any]):
         self._bytes = 0
         self._wants_whole = False
         self._skipped = 0
+        self.is_quiet = False
         receiver._RTCRtpReceiver__decoder_queue = self
 
     def ask_for_whole(self) -> None:
@@ -97,7 +98,10 @@ class Decoding(queue.Queue[Any]):
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """In the decoder's thread."""
         _thread.is_bounded = True
-        return super().get(block, timeout)
+        item = super().get(block, timeout)
+        if item is None and self.is_quiet:
+            raise SystemExit  # of this thread: it could tell nobody of its end
+        return item
 
     def _put(self, item: Any) -> None:
         super()._put(item)
@@ -112,12 +116,10 @@ class Decoding(queue.Queue[Any]):
         dropped = 0
         try:
             while True:
-                self.get_nowait()
+                super().get(block=False)
                 dropped += 1
         except queue.Empty:
             pass
-        finally:
-            _thread.is_bounded = False  # this is the loop's thread
         if dropped:
             self._on_drop(dropped)
         if ask:
@@ -286,10 +288,17 @@ def bound_sources(dtls: RTCDtlsTransport, bound: int, on_drop: Callable[[], None
     transport._rx_srtp = _BoundedSession(transport._rx_srtp, bound, on_drop)
 
 
-def stop_decoders(connection: RTCPeerConnection) -> None:
-    """Ends threads that a close which was cut off has left behind; they wait for nothing."""
-    for transceiver in connection.getTransceivers():
-        transceiver.receiver._handle_disconnect()
+def stop_decoders(connection: RTCPeerConnection, *, quietly: bool = False) -> None:
+    """Ends threads that a close which was cut off has left behind; they wait for nothing.
+
+    Args:
+        quietly: there is no loop that they could tell.
+    """
+    for receiver in cast("list[Any]", connection.getReceivers()):
+        waiting = receiver._RTCRtpReceiver__decoder_queue
+        if isinstance(waiting, Decoding):
+            waiting.is_quiet = quietly
+        receiver._handle_disconnect()
 
 
 def is_encoding(function: Callable[..., Any]) -> bool:

@@ -1,31 +1,23 @@
 """Who may see the pages for the operator, and how access keys look there.
 
-A request is the operator's if it carries the admin key, or surely comes from this machine: `is_operator`. Web pages of
-strangers, which a browser on this machine may show, are not taken for the operator.
+A request is the operator's if it carries the admin key, or surely comes from this machine: `is_operator`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections import Counter
 from typing import Final
 
-from ...serving.client_address import is_local, parse_networks
+from ...serving.client_address import parse_networks
+from ...serving.operator import is_at_this_machine
 from ...transports.routes import Request, Response
-from ...wire.addresses import split_host_port
 from ..addresses import parse_query_key
 from ..config import RelayConfig
 
 __all__ = ["has_key", "is_operator", "mask_key", "refuse_stranger"]
-
-_FORWARDED_FOR: Final = b"x-forwarded-for"
-_PROXY_HEADERS: Final = frozenset(
-    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip"}
-)
-"""What proxies add; besides them everything that begins with ``x-forwarded-``."""
 
 _STRANGER: Final = (
     "Only for the operator: ask from this machine, at an IP address or localhost, or send the admin key "
@@ -49,15 +41,11 @@ def has_key(request: Request, key: str) -> bool:
 def is_operator(request: Request, config: RelayConfig) -> bool:
     """Whether a request may see what only the operator may.
 
-    True if it has `RelayConfig.admin_key`, or if it comes from this machine: from a loopback address, without a
-    proxy that may speak for somebody else (see `client_address.is_local`), and from no web page but the relay's own.
+    True if it has `RelayConfig.admin_key`, or if it comes from this machine: see `is_at_this_machine`.
     """
     if config.admin_key is not None and has_key(request, config.admin_key):
         return True
-    proxied = any(name in _PROXY_HEADERS or _is_other_forwarded(name) for name, _ in request.headers)
-    forwarded = request.header(_FORWARDED_FOR)
-    local = is_local(request.remote, forwarded, proxied, parse_networks(config.trusted_proxies))
-    return local and not _may_be_of_another_site(request)
+    return is_at_this_machine(request, parse_networks(config.trusted_proxies))
 
 
 def refuse_stranger(request: Request, config: RelayConfig, counts: Counter[str]) -> Response | None:
@@ -75,32 +63,3 @@ def mask_key(key: str) -> str:
     """
     digest = hashlib.blake2b(key.encode(), key=_SECRET, digest_size=6).hexdigest()
     return f"{key[:2]}…{key[-2:]}-{digest}"
-
-
-def _is_other_forwarded(name: bytes) -> bool:
-    return name.startswith(b"x-forwarded-") and name != _FORWARDED_FOR
-
-
-def _may_be_of_another_site(request: Request) -> bool:
-    """Whether a web page of somebody else may have made a browser on this machine ask.
-
-    A browser names the page in Origin when another site may read the answer. A site whose own name leads to a
-    loopback address ("DNS rebinding") shows in Host.
-    """
-    if request.header(b"origin") is not None:
-        return True
-    host = request.header(b"host")
-    if host is None:
-        return False  # HTTP/1.0: no browser
-    found = split_host_port(host.decode("latin-1"))
-    return found is None or not _is_own_name(found[0])
-
-
-def _is_own_name(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
