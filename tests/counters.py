@@ -56,6 +56,13 @@ def counted_by_peer() -> frozenset[str]:
     return frozenset(name for part in parts for name in _literals_of(part))
 
 
+@cache
+def counted_by_webrtc() -> frozenset[str]:
+    """Those of WebRTC, in a node or a peer."""
+    found = {name for path in (PACKAGE / "transports" / "aio").glob("*.py") for name in _literal_keys(path)}
+    return frozenset(name for name in found if name.startswith("webrtc_"))
+
+
 def _literals_of(folder: Path) -> Iterator[str]:
     for path in folder.glob("*.py"):
         yield from _literal_keys(path)
@@ -63,11 +70,13 @@ def _literals_of(folder: Path) -> Iterator[str]:
 
 
 def _literal_keys(path: Path) -> Iterator[str]:
-    """Literal keys of every mapping named ``counts``."""
+    """Literal keys of every mapping named ``counts`` or ``counters``."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("counts"):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(_MAPPINGS):
             yield from _keys(node.slice)
 
+
+_MAPPINGS: Final = ("counts", "counters")
 
 _NAMING: Final = {"_Refused": 1, "self._undelivered": 2, "_fail": 1, "self._drop": 0}
 """Functions of relay and broker that are given a counter's name -> which of their arguments that is."""

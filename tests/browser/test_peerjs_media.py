@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
@@ -17,6 +17,11 @@ from .peerjs_pages import PeerTab
 from .test_peerjs_python import accept, tab_and_python
 
 pytestmark = [pytest.mark.browser, pytest.mark.interop]
+
+each_end: Final = pytest.mark.parametrize(
+    ("open_broker", "end_by"), [("ours", "python"), ("npm", "tab")], indirect=["open_broker"]
+)
+"""Each broker, and each side that hangs up."""
 
 
 async def check_media_in_python(call: MediaConnection) -> None:
@@ -59,7 +64,7 @@ async def check_end(call: MediaConnection, tab: PeerTab, number: int, by: str) -
     assert tab.page.problems == []
 
 
-@pytest.mark.parametrize("end_by", ["python", "tab"])
+@each_end
 async def test_python_calls(open_broker: OpenBroker, browser: Browser, originals_url: str, end_by: str) -> None:
     async with open_broker() as broker, tab_and_python(broker, browser, originals_url) as (tab, peer):
         calls: list[MediaConnection] = []
@@ -82,7 +87,7 @@ async def test_python_calls(open_broker: OpenBroker, browser: Browser, originals
         await check_end(call, tab, number, end_by)
 
 
-@pytest.mark.parametrize("end_by", ["python", "tab"])
+@each_end
 async def test_a_tab_calls(open_broker: OpenBroker, browser: Browser, originals_url: str, end_by: str) -> None:
     async with open_broker() as broker, tab_and_python(broker, browser, originals_url) as (tab, peer):
         number = await tab.run("call", "py", {"metadata": {"who": "js"}})

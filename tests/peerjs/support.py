@@ -41,12 +41,14 @@ class FakeBroker:
         signallers: who is connected, by id.
         carried: every frame that was sent, decoded.
         holds: while true, what is sent stays here, see `release`.
+        adds: type of a message -> members that its payload gets on the way.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.signallers: Final[dict[str, FakeSignaller]] = {}
         self.carried: Final[list[dict[str, Any]]] = []
         self.holds = False
+        self.adds: Final[dict[str, dict[str, Any]]] = {}
         self._held: list[tuple[str, dict[str, Any]]] = []
         self._nursery: Final = nursery
 
@@ -54,6 +56,7 @@ class FakeBroker:
         """A peer sent a frame."""
         message = decode_untrusted(frame)
         assert isinstance(message, dict)
+        message["payload"] |= self.adds.get(message["type"], {})
         self.carried.append(message)
         if self.holds:
             self._held.append((src, message))

@@ -107,6 +107,13 @@ async def test_a_cancelled_connect_leaves_nothing(autojump_clock: MockClock) -> 
         assert world.webrtc.open_connections == 0
 
 
+async def test_a_peer_does_not_connect_to_itself(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        alice = await world.open_peer("alice")
+        with pytest.raises(ValueError, match="another peer"):
+            await alice.connect("alice")
+
+
 async def test_connections_outlive_the_broker(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         ours, theirs = await pair(world)

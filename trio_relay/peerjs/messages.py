@@ -114,12 +114,13 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Payload of ``ANSWER``."""
+    """Payload of ``ANSWER``; `legacy` as in an offer."""
 
     kind: ConnectionKind
     connection_id: str
     sdp: str
     relay: RelayTerms | None = None
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,7 @@ def parse_answer_untrusted(payload: JSONValue) -> Answer:
         connection_id=_require_connection_id(members),
         sdp=_require_sdp(members, "answer"),
         relay=_read_relay(members.get("relay")),
+        legacy="browser" in members,
     )
 
 

@@ -152,6 +152,7 @@ class Peer:
             PeerError: ``peer-unavailable``: the broker does not know it; ``negotiation-failed``: no connection came
                 about in time; ``disconnected``, ``network``: the broker can not be asked.
             LocalProtocolError: there is no such serialization, or the metadata have no JSON form.
+            ValueError: the id is this peer's own.
         """
         self._check()
         name, make = self._board.serializers.requested(serialization)
@@ -187,7 +188,7 @@ class Peer:
 
         Raises:
             PeerError: as of `connect`; ``negotiation-failed`` also when nobody answered.
-            ValueError: there is no track.
+            ValueError: there is no track, or the id is this peer's own.
         """
         self._check()
         offer = Offer("media", f"mc_{self._random_id()}", "", metadata)
@@ -199,6 +200,8 @@ class Peer:
     async def _start(self, link: DataLink | MediaLink, timeout: float | None) -> AnyConnection:
         peer, _ = link.key
         self._check_connected()
+        if peer == self.id:
+            raise ValueError("expected the id of another peer, not this one's own")
         if len(self._board.links) >= self._board.limits.connections:
             raise PeerError("network", f"there are {len(self._board.links)} connections; more are not allowed")
         seconds = self.options.connect_timeout if timeout is None else timeout

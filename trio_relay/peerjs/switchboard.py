@@ -33,7 +33,6 @@ from .messages import (
 from .options import PeerLimits, log
 from .registration import Registration
 from .serialization.builtin import Serializers
-from .serialization.json import JSONSerializer
 from .serialization.serializer import Serializer
 
 __all__ = ["Switchboard"]
@@ -140,8 +139,6 @@ class Switchboard:
         if offer.kind == "media":
             return MediaLink(self, peer, offer, incoming=True)
         serializer = self.serializers.offered_untrusted(offer.serialization)(self.limits.serializer)
-        if offer.legacy and isinstance(serializer, JSONSerializer):
-            serializer.as_text = True
         return self.make_link(peer, offer, serializer, incoming=True)
 
     def make_link(self, peer: str, offer: Offer, serializer: Serializer, *, incoming: bool) -> DataLink:

@@ -54,6 +54,17 @@ async def test_text_json_is_answered_with_text_json(autojump_clock: MockClock) -
         assert [message for _, message in ours_channel.waiting] == ["2"]
 
 
+@pytest.mark.parametrize("type", ["OFFER", "ANSWER"])
+async def test_old_originals_get_text_json(autojump_clock: MockClock, type: str) -> None:
+    async with open_world() as world:
+        world.broker.adds[type] = {"browser": "Chrome"}
+        ours, theirs = await pair(world, serialization="json")
+        suited = theirs if type == "OFFER" else ours
+        for connection, channel in zip((ours, theirs), reversed(world.webrtc.channels), strict=True):
+            await connection.send(1)
+            assert [message for _, message in channel.waiting] == ["1" if connection is suited else b"1"]
+
+
 async def test_a_value_without_a_form_harms_nothing(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         ours, theirs = await pair(world)

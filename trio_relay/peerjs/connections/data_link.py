@@ -14,6 +14,7 @@ from ...node.negotiation import Negotiation
 from ...transports.webrtc import DataChannel
 from ..messages import Answer, CandidateMessage, Offer, encode_answer, encode_offer
 from ..pipe import Pipe
+from ..serialization.json import JSONSerializer
 from ..serialization.serializer import Serializer
 from .channel_pipe import ChannelPipe
 from .data_connection import DataConnection
@@ -35,6 +36,7 @@ class DataLink:
     def __init__(self, host: Host, peer: str, offer: Offer, serializer: Serializer, *, incoming: bool) -> None:
         self.connection: Final = DataConnection(peer, offer, serializer, host.limits, self.stop)
         self._host: Final = host
+        self._serializer: Final = serializer
         self._peer: Final = peer
         self._offer: Final = offer
         self._incoming: Final = incoming
@@ -42,6 +44,7 @@ class DataLink:
         self._opened = False
         self._scope: Final = trio.CancelScope()
         self._negotiation = self._make_negotiation(offer)
+        self._suit(offer.legacy)
 
     def __repr__(self) -> str:
         return f"<DataLink {self.connection!r}>"
@@ -59,6 +62,7 @@ class DataLink:
 
     def on_answer(self, answer: Answer) -> None:
         """The other side's answer; the first one counts."""
+        self._suit(answer.legacy)
         self._negotiation.answer(answer.sdp)
 
     def on_candidate(self, message: CandidateMessage) -> None:
@@ -126,6 +130,11 @@ class DataLink:
             except NegotiationFailed as error:
                 raise self._explain(error) from error
             yield ChannelPipe(channel)
+
+    def _suit(self, legacy: bool) -> None:
+        """`peerjs` up to 1.4 reads JSON from text messages alone."""
+        if legacy and isinstance(self._serializer, JSONSerializer):
+            self._serializer.as_text = True
 
     # Its negotiation
 
