@@ -23,7 +23,16 @@ import trio_relay.wsrelay
 from benchmarks.__main__ import BENCHMARKS
 from trio_relay.cli.arguments import make_parser
 
-from .counters import PACKAGE, counted, counted_by_broker, counted_by_client, counted_by_relay, expand
+from .counters import (
+    PACKAGE,
+    counted,
+    counted_by_broker,
+    counted_by_client,
+    counted_by_peer,
+    counted_by_relay,
+    counted_by_webrtc,
+    expand,
+)
 from .documents import DOCS, DOCUMENTS, TOP, blocks, name_of
 
 REFERENCE: Final = "".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
@@ -39,7 +48,11 @@ OPTIONS_OF_RELAY: Final = (
     trio_relay.peerjs.RelayedConfig,
     trio_relay.peerjs.BrokerHooks,
     trio_relay.peerjs.BrokerStatistics,
+    trio_relay.peerjs.PeerOptions,
+    trio_relay.peerjs.PeerLimits,
+    trio_relay.peerjs.PeerStatistics,
 )
+FIELDS_OF_PEER: Final = {field.name for field in fields(trio_relay.peerjs.PeerStatistics)}
 NODE_ID: Final = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -75,9 +88,27 @@ def test_every_counter_is_in_the_reference_and_the_reverse() -> None:
     assert table_rows("Relay server") == counted_by_relay()
     assert table_rows("Relay client") == counted_by_client()
     assert table_rows("PeerJS broker") == counted_by_broker()
-    titles = set(re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE))
-    node = titles - {"Relay server", "Relay client", "PeerJS broker", "Sizes", "Sizes of a relay client"}
-    assert set().union(*map(table_rows, node)) == counted()
+    assert table_rows("PeerJS peer") == counted_by_peer()
+    assert table_rows("WebRTC") == counted_by_webrtc()
+    others = {"Relay server", "Relay client", "PeerJS broker", "PeerJS peer"}
+    titles = {title for title in re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE) if not title.startswith("Sizes")}
+    assert set().union(*map(table_rows, titles - others)) == counted()
+
+
+def test_every_size_of_a_peer_is_in_the_reference_and_the_reverse() -> None:
+    assert table_rows("Sizes of a PeerJS peer") == FIELDS_OF_PEER - {"counts"}
+
+
+def test_limits_of_peers_that_are_named_exist() -> None:
+    named = [(page, name) for page, text in texts() for name in re.findall(r"`PeerLimits\.(\w+)`", text)]
+    assert len(named) > 5
+    assert [pair for pair in named if pair[1] not in {field.name for field in fields(trio_relay.peerjs.PeerLimits)}] == []
+
+
+def test_every_type_of_a_peers_errors_is_explained() -> None:
+    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(trio_relay.peerjs.PEER_ERROR_TYPES)
 
 
 def columns(text: str, head: str) -> Iterator[str]:
@@ -92,7 +123,8 @@ def columns(text: str, head: str) -> Iterator[str]:
 
 def test_counters_that_pages_name_exist() -> None:
     """In columns of counters, every name; elsewhere, what begins as some counter does."""
-    counters = counted().union(*map(expand, counted())) | counted_by_relay() | counted_by_client() | counted_by_broker()
+    counters = counted().union(*map(expand, counted()))
+    counters |= counted_by_relay() | counted_by_client() | counted_by_broker() | counted_by_peer()
     known = counters | LIMITS | table_rows("Sizes") | set(trio_relay.__all__) | RELAY_OPTIONS | NOT_COUNTERS
     beginnings = tuple({f"{counter.partition('_')[0]}_" for counter in counters if "_" in counter})
     unknown = []

@@ -147,9 +147,9 @@ def test_python_of_page_runs(page: Path, folder: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(example: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if "sys.argv" in example.read_text(encoding="utf-8"):
-        run_as_processes = ("relay.py", "relay_server.py", "browser_chat.py")
+        run_as_processes = ("relay.py", "relay_server.py", "browser_chat.py", "peerjs_echo.py")
         assert example.name in run_as_processes, (
-            "by tests/test_docs_tutorial.py, and tests/browser/test_browser_chat.py"
+            "by tests/test_docs_tutorial.py, tests/test_docs_peers.py, and tests/browser/test_browser_chat.py"
         )
         return
     runpy.run_path(str(example), run_name="__main__")

@@ -127,6 +127,28 @@ async def test_values(open_broker: OpenBroker, browser: Browser, originals_url: 
 
 
 @our_broker_alone
+@pytest.mark.parametrize("by", ["python", "tab"])
+async def test_version_1_4(open_broker: OpenBroker, browser: Browser, originals_url: str, by: str) -> None:
+    """It tells its browser, reads JSON from text messages alone, and sends it so."""
+    async with open_broker() as broker, tab_and_python(broker, browser, originals_url, "old") as (tab, peer):
+        for serialization in "json", "binary", "none":
+            number, connection = await connect(tab, peer, by, serialization=serialization)
+            samples = OLD_SAMPLES[:1] if serialization == "none" else OLD_SAMPLES
+            await check_from_tab(tab, number, connection, samples)
+            await check_to_tab(connection, tab, number, samples)
+            await tab.close(number)
+            await wait_end(connection)
+        assert tab.page.problems == []
+
+
+OLD_SAMPLES: Final = [
+    Sample('"text, \u00fc"', "text, ü"),
+    Sample("[1, -2.5, true, null]", [1, -2.5, True, None]),
+    Sample("({a: {b: 300}})", {"a": {"b": 300}}),
+]
+
+
+@our_broker_alone
 @pytest.mark.parametrize(
     ("serialization", "by", "size"), [("binary", "tab", BYTES_20_MB), ("MsgPack", "python", 1_000_000)]
 )

@@ -20,11 +20,13 @@ from typing import Any, Final
 import trio
 
 from benchmarks.memory import peak
-from trio_relay import PeerError, WebRTCConfig, open_node, peerjs
+from trio_relay import Limits, PeerError, WebRTCConfig, open_node, peerjs
 from trio_relay.peerjs import opening
 from trio_relay.peerjs.fallback.rounds import Timing
 
 VALUE: Final = 100_000
+NETWORK: Final = Limits(ping_after=1, dead_after=1)
+"""A broker that is silent for two seconds is gone."""
 
 
 def tell(event: str, **facts: object) -> None:
@@ -106,12 +108,12 @@ class Program:
 
     async def do_state(self) -> dict[str, object]:
         counts = dict(self._peer.statistics().counts)
-        return {"peak": peak(os.getpid()), "open": self._peer.open, "counts": counts}
+        return {"peak": peak(int(os.readlink("/proc/self"))), "open": self._peer.open, "counts": counts}
 
 
 @asynccontextmanager
 async def make_peer(options: argparse.Namespace) -> AsyncIterator[peerjs.Peer]:
-    place = {"host": options.host, "port": options.port, "secure": False}
+    place: dict[str, Any] = {"host": options.host, "port": options.port, "secure": False, "network": NETWORK}
     config = WebRTCConfig()
     if not options.fallback:
         async with peerjs.open_peer(options.id, config=config, **place) as peer:

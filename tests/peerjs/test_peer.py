@@ -397,7 +397,7 @@ def test_options_are_checked() -> None:
         {"fallback": "carrier pigeon"},
     ):
         with pytest.raises(ValueError, match="expected"):
-            PeerOptions(**options)  # type: ignore[arg-type]
+            PeerOptions(**options)
     with pytest.raises(ValueError, match="expected a positive backlog"):
         PeerLimits(backlog=0)
 

@@ -15,7 +15,7 @@ const outcome = (emitter, wanted) => new Promise((resolve) => {
 // Peer
 
 // `build`: "page", the script for pages; "all", the same with more serializers, the package's "MsgPack" and one of our
-// own; "MsgPackPeer" of the build for bundlers. Resolves with null when it is open, else with the type of an error.
+// own; "MsgPackPeer" of the build for bundlers; "old", the script of version 1.4. Resolves with null when it is open, else with the type of an error.
 async function open(id, options, build = "page") {
   const [Peer, serializers] = await builds[build]();
   options = { host: "127.0.0.1", secure: false, config: { iceServers: [] }, serializers, ...options };
@@ -33,15 +33,21 @@ const builds = {
     const { BufferedConnection } = await bundle();
     return [peerjs.Peer, { MsgPack, Flipped: flipped(BufferedConnection) }];
   },
+  async old() {
+    await load("/npm/peerjs-1.4/dist/peerjs.min.js");
+    return [peerjs.Peer, {}];
+  },
   MsgPackPeer: async () => [(await bundle()).MsgPackPeer, {}],
 };
 
 async function bundle() {
-  const script = document.createElement("script");
-  script.src = "/npm/webrtc-adapter/out/adapter.js";
-  await new Promise((resolve) => document.head.append(Object.assign(script, { onload: resolve })));
+  await load("/npm/webrtc-adapter/out/adapter.js");
   return import("/npm/peerjs/dist/bundler.mjs");
 }
+
+const load = (src) => new Promise((resolve) => {
+  document.head.append(Object.assign(document.createElement("script"), { src, onload: resolve }));
+});
 
 // JSON, all of its bits turned over.
 const flipped = (BufferedConnection) => class Flipped extends BufferedConnection {

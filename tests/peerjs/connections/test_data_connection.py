@@ -127,7 +127,7 @@ async def test_closing_waits_for_what_was_sent_and_no_longer_than_allowed(autoju
             began = trio.current_time()
             await ours.aclose()
             assert trio.current_time() - began <= 4.1
-            received = [value async for value in theirs]  # type: ignore[union-attr]
+            received = [value async for value in theirs]
             assert received == ([] if lost else [b"x" * size])
 
 

@@ -266,14 +266,6 @@ async def test_a_close_that_is_cut_off_leaves_no_thread() -> None:
         assert call.counters["webrtc_close_timeouts"] == 1
 
 
-async def test_a_loop_that_is_stopped_leaves_no_thread() -> None:
-    with trio.fail_after(4):
-        async with in_call([Picture(), Tone()], [Tone()]) as call:
-            await call.callee.remote_tracks[0].receive()
-            loop_of(call.caller).stop()
-            assert await call.callee.wait_closed() == "the asyncio loop of WebRTC has ended"
-
-
 async def test_a_programs_loop_that_has_ended_leaves_no_thread() -> None:
     async with AsyncExitStack() as stack:
         async with trio_asyncio.open_loop():

@@ -294,8 +294,6 @@ async def restart(loop: Any, nursery: trio.Nursery) -> None:
         await nursery.start(loop._main_loop)
     for transport in list(loop._transports.values()):
         transport.abort()
-    for task in asyncio.all_tasks(loop):  # aiortc's reports on media would go on for ever
-        task.cancel()
 
 
 def context_owner(thing: object) -> Any:
