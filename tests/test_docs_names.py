@@ -51,6 +51,7 @@ OPTIONS_OF_RELAY: Final = (
     trio_relay.peerjs.PeerOptions,
     trio_relay.peerjs.PeerLimits,
     trio_relay.peerjs.PeerStatistics,
+    trio_relay.WebRTCConfig,
 )
 FIELDS_OF_PEER: Final = {field.name for field in fields(trio_relay.peerjs.PeerStatistics)}
 NODE_ID: Final = "0123456789abcdef0123456789abcdef01234567"
@@ -102,7 +103,8 @@ def test_every_size_of_a_peer_is_in_the_reference_and_the_reverse() -> None:
 def test_limits_of_peers_that_are_named_exist() -> None:
     named = [(page, name) for page, text in texts() for name in re.findall(r"`PeerLimits\.(\w+)`", text)]
     assert len(named) > 5
-    assert [pair for pair in named if pair[1] not in {field.name for field in fields(trio_relay.peerjs.PeerLimits)}] == []
+    known = {field.name for field in fields(trio_relay.peerjs.PeerLimits)}
+    assert [pair for pair in named if pair[1] not in known] == []
 
 
 def test_every_type_of_a_peers_errors_is_explained() -> None:
@@ -140,8 +142,9 @@ def test_counters_that_pages_name_exist() -> None:
 RELAY_OPTIONS: Final = frozenset(
     {field.name for kind in OPTIONS_OF_RELAY for field in fields(kind)}
     | set(inspect.signature(trio_relay.wsrelay.open_relay_client).parameters)
+    | {name for kind in (trio_relay.peerjs.DataConnection, trio_relay.peerjs.MediaConnection) for name in dir(kind)}
 )
-"""What a relay server and its client can be told, and what a server tells."""
+"""What servers, clients and peers can be told and asked, and what they tell."""
 
 NOT_COUNTERS: Final = frozenset(
     {"not_delivered", "send_nowait", "receive_data", "link_count", "transport_REASON", "protocol"}

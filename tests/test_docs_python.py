@@ -65,7 +65,9 @@ def executed(page: Path) -> Executed:
 
 
 PAGES: Final = {
-    page: found for page in DOCUMENTS if page not in (*RELAY_PAGES, PEER_PAGE) and (found := executed(page)) != Executed([], [])
+    page: found
+    for page in DOCUMENTS
+    if page not in (*RELAY_PAGES, PEER_PAGE) and (found := executed(page)) != Executed([], [])
 }
 
 

@@ -167,11 +167,23 @@ def test_a_broker_with_a_listener_of_its_own() -> None:
 async def test_what_can_not_be_changed_is_named() -> None:
     async with serving(EVERYTHING) as served:
         one = await peer(served, "one")
-        other = make(overlay=True, relay=True, key="other", concurrent_limit=1)
-        assert await served.server.reload(other) == Reloaded((), ("peerjs.key", "peerjs.concurrent_limit"))
+        other = make(overlay=True, relay=True, key="other", max_message=1000)
+        assert await served.server.reload(other) == Reloaded((), ("peerjs.key", "peerjs.max_message"))
         assert await served.server.reload(replace(EVERYTHING, peerjs=None)) == Reloaded((), ("peerjs",))
         await offered(one, "one", "one", one)
         await peer(served, "two")
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+async def test_what_can_be_changed_is_in_force_at_once(overlay: bool) -> None:
+    async with serving(make(overlay=overlay, path="/app", key="k", concurrent_limit=1)) as served:
+        one = await peer(served, "one", "/app/peerjs", "k")
+        other = make(overlay=overlay, path="/elsewhere", key="k", concurrent_limit=2, allow_discovery=True)
+        wanted = Reloaded(("peerjs.concurrent_limit", "peerjs.allow_discovery"), ("peerjs.path",))
+        assert await served.server.reload(other) == wanted
+        two = await peer(served, "two", "/app/peerjs", "k")
+        await offered(one, "one", "two", two)
+        assert await served.server.reload(other) == Reloaded((), ("peerjs.path",))
 
 
 async def test_a_channel_where_the_broker_is_changes_nothing() -> None:
@@ -195,7 +207,7 @@ async def test_clients_of_both_go_first(overlay: bool, caplog: pytest.LogCapture
         one, alice = await peer(served, "one"), await served.join("pwa:alice123")
         await served.server.aclose()
         assert [frame["payload"]["code"] for frame in (await alice.end())[0]] == ["SHUTTING_DOWN"]
-        assert await one.end() == ([], 1000, "")
+        assert await one.end() == ([], 1005, "")
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"listening on {served.server.urls[0]}", "draining: 2 clients, 0 links", "closed"]
 

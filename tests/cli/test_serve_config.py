@@ -316,8 +316,10 @@ def test_a_broker_is_enough(text: str, arguments: list[str], wanted: BrokerConfi
 def test_there_are_sockets_for_all_clients_of_a_broker(tmp_path: Path) -> None:
     usual = Limits().connections
     assert load(tmp_path, OPEN).config.limits == Limits()
-    assert load(tmp_path, "peerjs = true").config.limits == Limits(connections=usual + 5000)
-    assert load(tmp_path, "[peerjs]\nconcurrent_limit = 7").config.limits.connections == usual + 7
+    assert load(tmp_path, "peerjs = true").config.limits == Limits(connections=usual + 5000 + 2 * 256)
+    fewer = "[peerjs]\nconcurrent_limit = 7\nrelayed.meetings = 2"
+    assert load(tmp_path, fewer).config.limits.connections == usual + 7 + 4
+    assert load(tmp_path, "peerjs = {concurrent_limit = 7, relayed = false}").config.limits.connections == usual + 7
     assert load(tmp_path, "peerjs = true", "--limit", "connections=9").config.limits.connections == 9
 
 

@@ -55,7 +55,7 @@ async def test_an_unchanged_application(tmp_path: Path) -> None:
         assert await alice.frame() == f'{{"type":"ANSWER","src":"bob","dst":"{me}",{ANSWER}}}'
         # An id that is taken.
         other = await server.connect("/peerjs?key=peerjs&id=bob&token=another&version=1.5.5")
-        assert (await other.end())[:2] == ([{"type": "ID-TAKEN", "payload": {"msg": "ID is taken"}}], 1000)
+        assert (await other.end())[:2] == ([{"type": "ID-TAKEN", "payload": {"msg": "ID is taken"}}], 1005)
         assert await server.stop() == 0
         assert (await alice.end())[0] == []
 
@@ -72,9 +72,10 @@ async def test_options_and_a_file(tmp_path: Path) -> None:
         assert (await ask(server, "/myapp/k/peers"))[1] == b'["alice"]'
         await alice.send(f'{{"type":"OFFER",{OFFER},"dst":"nobody"}}')
         assert await alice.frame() == '{"type":"EXPIRE","src":"nobody","dst":"alice"}'
-        config.write_text(text.format(1))
+        config.write_text(text.format(1).replace("{", "{max_id = 20, max_message = 1000, "))
         server.process.send_signal(signal.SIGHUP)
-        assert (await server.said("reload_kept"))["kept"] == ["peerjs.expire_timeout"]
+        assert (await server.said("reload"))["changed"] == ["peerjs.expire_timeout", "peerjs.max_id"]
+        assert (await server.said("reload_kept"))["kept"] == ["peerjs.max_message"]
         assert await server.stop() == 0
         assert (await server.said("draining"))["peerjs"] == 1
 

@@ -2,8 +2,9 @@
 
     python -m tests.netns.peerjs_peer alice 10.1.0.1 9000 --fallback --patience 2 --node ws://10.1.0.1:9000
 
-``connect`` names a peer, ``send`` and ``receive`` numbers of bytes in values of `VALUE`; all have a ``ref``, by which
-their reply is found. They concern the connection that was opened or accepted last. Nothing is received unasked.
+``connect`` names a peer, ``send`` and ``receive`` numbers of bytes, ``send`` the size of a value, too; all have a
+``ref``, by which their reply is found. They concern the connection that was opened or accepted last. Nothing is
+received unasked.
 """
 
 from __future__ import annotations
@@ -81,14 +82,14 @@ class Program:
         self._connection = await self._peer.connect(peer, reliable=True, **options)
         return {}
 
-    async def do_send(self, count: int) -> dict[str, object]:
+    async def do_send(self, count: int, size: int = VALUE) -> dict[str, object]:
         assert self._connection is not None
         digest = hashlib.sha256()
-        for sent in range(0, count, VALUE):
-            value = os.urandom(VALUE)
+        for sent in range(0, count, size):
+            value = os.urandom(size)
             digest.update(value)
             await self._connection.send(value)
-            if (sent + VALUE) * 4 // count != sent * 4 // count:
+            if (sent + size) * 4 // count != sent * 4 // count:
                 tell("quarter", transport=self._connection.transport)
         return {"digest": digest.hexdigest()}
 

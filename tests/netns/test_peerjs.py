@@ -82,12 +82,16 @@ def kill(process: trio.Process) -> None:
 @asynccontextmanager
 async def our_broker(layout: Layout) -> AsyncIterator[trio.Process]:
     """With a node of the overlay, on one port."""
-    async with program(layout.relay, [*COMMAND, "serve", "--peerjs", "--listen", f"0.0.0.0:{PORT}"]) as process:
+    async with program(
+        layout.relay, [*COMMAND, "serve", "--peerjs", "--listen", f"{layout.address}:{PORT}"]
+    ) as process:
         assert process.stderr is not None
         said = b""
         with trio.fail_after(DEADLINE):
             while b"listening" not in said:
-                said += await process.stderr.receive_some()
+                data = await process.stderr.receive_some()
+                assert data, said
+                said += data
         yield process
 
 
@@ -177,6 +181,20 @@ async def stopped_sender(alice: Peer, bob: Peer) -> None:
     assert came["digest"] == (await alice.end(sending))["digest"]
 
 
+async def large_value(alice: Peer, bob: Peer) -> None:
+    """It takes its own size of memory where it is sent, twice that where it arrives, and some MiB beside."""
+    size = 20 * MB
+    before = [(await peer.do("state"))["peak"] for peer in (alice, bob)]
+    receiving = await bob.begin("receive", count=size)
+    sent = await alice.do("send", count=size, size=size)
+    assert (await bob.end(receiving))["digest"] == sent["digest"]
+    sender, receiver = [
+        (await peer.do("state"))["peak"] - then for peer, then in zip((alice, bob), before, strict=True)
+    ]
+    assert sender < size + 8 * MIB
+    assert receiver < 2 * size + 8 * MIB
+
+
 @pytest.mark.turn
 async def test_behind_firewalls_the_overlay_carries_everything() -> None:
     with routed() as layout:
@@ -210,6 +228,7 @@ async def test_with_udp_it_is_webrtc_and_outlives_the_broker() -> None:
             await bob.event(event="accepted")
             for reply in await exchange(alice, bob, 2 * MB):
                 assert reply["transport"] == "webrtc"
+            await large_value(alice, bob)
             kill(broker)
             await alice.event(event="PeerLost")
             await bob.event(event="PeerLost")

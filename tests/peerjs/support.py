@@ -167,8 +167,11 @@ class World:
             webrtc, counts = WebRTC(config.factory, config), Counter[str]()
             peer, registration = build_peer(made, services, webrtc, _no_media, self, counts, id)
             await registration.connect()
-            yield peer
-            await peer.destroy()
+            try:
+                yield peer
+                await peer.destroy()
+            finally:
+                peer.abandon()
 
     def make_signaller(self, id: str | None, known: bool, desk: Desk) -> FakeSignaller:
         """Makes the world a `opening.Broker`."""

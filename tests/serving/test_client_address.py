@@ -159,3 +159,11 @@ def test_networks(text: str, network: str) -> None:
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match=r"^expected a network like .* or an address: "):
         parse_networks(["::1", text])
+
+
+remotes = st.builds("{}:{}".format, client_addresses | bad_entries, st.integers(0, 99999) | st.text(max_size=3))
+
+
+@given(remotes | st.text(max_size=12))
+def test_without_a_header_the_client_is_whom_an_empty_chain_leads_to(remote: str) -> None:
+    assert client_ip(remote, None, ()) == client_ip(remote, b"", ())

@@ -141,6 +141,7 @@ class Walk:
         most = MOST_BYTES + LARGEST_BATCH if self.policy == "pause" else max(MOST_BYTES, LARGEST_BATCH)
         assert outbox.size <= most
         assert len(outbox._control or ()) < MOST_CONTROL + 4  # one batch above at most
+        assert outbox._control_size == sum(map(len, outbox._control or ()))
         assert len(self.overflows) <= 1
         assert self.connection.most_held <= max(LARGEST_BATCH, WRITE_SIZE + BIGGEST, 5 * (MOST_CONTROL + 4))
         if outbox.closed and self.connection.closed:

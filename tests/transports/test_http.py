@@ -234,7 +234,7 @@ async def test_http_over_tls() -> None:
 
 
 async def test_accepting_goes_on_when_descriptors_are_free_again(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, logger="trio.serve_listeners")
+    caplog.set_level(logging.CRITICAL, logger="trio_relay.http")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with serving() as served:
         # The client's descriptor exists before the process runs out of them.

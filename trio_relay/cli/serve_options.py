@@ -246,11 +246,11 @@ class Configuration:
 
 
 def _limits(values: Values, broker: BrokerConfig | None) -> Limits:
-    """Unless the number of sockets is given, a broker can have all the clients that it may have."""
+    """Unless the number of sockets is given, a broker can have all clients and meetings that it may have."""
     limits = Limits(**within(values, "limits"))
     if broker is None or "limits.connections" in values:
         return limits
-    return replace(limits, connections=limits.connections + broker.concurrent_limit)
+    return replace(limits, connections=limits.connections + broker.sockets)
 
 
 def _wants_broker(values: Values) -> bool:

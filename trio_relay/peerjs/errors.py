@@ -1,13 +1,15 @@
-"""The names of PeerJS' errors, and which of them end a peer.
+"""The names of PeerJS' errors.
 
-Source: the enumerations of `peerjs` 1.5, and the older names that its documentation has had.
+Source: the enumerations of `peerjs` 1.5, and the older names that its documentation has had. Nothing here raises
+``browser-incompatible`` (there is no browser), ``socket-closed`` (it is ``network``) and ``webrtc`` (it is
+``negotiation-failed``); an application may.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias, get_args
 
-__all__ = ["FATAL", "PEER_ERROR_TYPES", "PeerErrorType"]
+__all__ = ["PEER_ERROR_TYPES", "PeerErrorType"]
 
 PeerErrorType: TypeAlias = Literal[
     # of a peer
@@ -34,17 +36,3 @@ PeerErrorType: TypeAlias = Literal[
 """What `PeerError.type` can be."""
 
 PEER_ERROR_TYPES: Final[frozenset[str]] = frozenset(get_args(PeerErrorType))
-
-FATAL: Final[frozenset[str]] = frozenset(
-    {
-        "browser-incompatible",
-        "invalid-id",
-        "invalid-key",
-        "server-error",
-        "socket-closed",
-        "socket-error",
-        "ssl-unavailable",
-        "unavailable-id",
-    }
-)
-"""Trying again would not help: a peer that never was open is destroyed, one that was is disconnected."""

@@ -149,6 +149,7 @@ def parse_server_message_untrusted(frame: bytes | str) -> ServerMessage:
         raise RemoteProtocolError(f"expected a text as type, got {describe(kind)}")
     if not isinstance(src, str | None):
         raise RemoteProtocolError(f"expected a text as src, got {describe(src)}")
+    _utf8_size(src or "")
     return ServerMessage(kind, src or "", message.get("payload"))
 
 
@@ -251,13 +252,16 @@ def _read_label(members: dict[str, JSONValue]) -> str:
         return str(label)
     if not isinstance(label, str):
         raise RemoteProtocolError(f"expected a text as label, got {describe(label)}")
-    try:
-        size = len(label.encode())
-    except UnicodeEncodeError:
-        raise RemoteProtocolError("expected a label with a form in UTF-8, got a lone surrogate") from None
-    if size > _MAX_LABEL:
+    if (size := _utf8_size(label)) > _MAX_LABEL:
         raise RemoteProtocolError(f"expected a label of at most {_MAX_LABEL} bytes, got {size}")
     return label
+
+
+def _utf8_size(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise RemoteProtocolError("expected text with a form in UTF-8, got a lone surrogate") from None
 
 
 def _read_serialization(members: dict[str, JSONValue]) -> str:

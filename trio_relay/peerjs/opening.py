@@ -130,8 +130,11 @@ async def _open(id: str | None, options: PeerOptions) -> AsyncIterator[Peer]:
         webrtc, broker = WebRTC(factory, options.config), _Broker(options, counts)
         peer, registration = build_peer(options, services, webrtc, media, broker, counts, id)
         await registration.connect()
-        yield peer
-        await peer.destroy()
+        try:
+            yield peer
+            await peer.destroy()
+        finally:
+            peer.abandon()
 
 
 async def _enter_factories(

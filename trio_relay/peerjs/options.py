@@ -46,8 +46,12 @@ class PeerLimits:
         backlog: incoming connections that wait for `Peer.accept`; one more is closed, counted.
         receive_messages: received values of one connection that wait for `DataConnection.receive`; more are not read
             from the network, so the other side waits.
-        receive_bytes: likewise; one value may be larger.
+        receive_bytes: likewise, as they came: lists and dicts take more memory than that. One value may be larger.
+        receive_total: bytes that wait in all connections together, those of values that are not complete included.
+            Where there are more, a connection that gets one more message and holds more than
+            ``receive_total / connections`` ends, counted.
         early_messages: answers and candidates whose connection is not known yet.
+        metadata: bytes of an offer's metadata as JSON; an offer with more is dropped, counted.
         close_timeout: for a connection to send what waits, and to close.
         serializer: what a connection holds of values that are not complete.
 
@@ -59,7 +63,9 @@ class PeerLimits:
     backlog: int = 64
     receive_messages: int = 4096
     receive_bytes: int = 8 * MIB
+    receive_total: int = 512 * MIB
     early_messages: int = 512
+    metadata: int = 128 * 1024
     close_timeout: float = 5.0
     serializer: SerializerLimits = field(default_factory=SerializerLimits)
 
@@ -69,7 +75,9 @@ class PeerLimits:
             "backlog",
             "receive_messages",
             "receive_bytes",
+            "receive_total",
             "early_messages",
+            "metadata",
             "close_timeout",
         ):
             if not 0 < getattr(self, name) < math.inf:

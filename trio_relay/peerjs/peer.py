@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..exceptions import PeerError
+from ..exceptions import LocalProtocolError, PeerError, RemoteProtocolError
 from ..node.events import Events, EventStream
 from ..node.services import Services
-from ..wire.json import JSONValue
+from ..wire.json import decode_untrusted
 from .connections.data_connection import DataConnection
 from .connections.data_link import DataLink
 from .connections.media_connection import MediaConnection
 from .connections.media_link import MediaLink
 from .connections.table import AnyConnection
 from .events import PeerEvent
-from .messages import NO_METADATA, Offer, _NoMetadata
+from .messages import NO_METADATA, Offer, encode_offer, parse_offer_untrusted
 from .options import PeerOptions
 from .registration import Registration
 from .switchboard import Switchboard
@@ -73,6 +73,7 @@ class Peer:
         self._events: Final = events
         self._random_id: Final = random_id
         self._destroyed = False
+        self._gone: Final = trio.Event()
 
     def __repr__(self) -> str:
         state = "destroyed" if self._destroyed else "open" if self.open else "not connected"
@@ -132,7 +133,7 @@ class Peer:
         peer: str,
         *,
         label: str | None = None,
-        metadata: JSONValue | _NoMetadata = NO_METADATA,
+        metadata: Any = NO_METADATA,
         serialization: str = "binary",
         reliable: bool = False,
         timeout: float | None = None,
@@ -142,7 +143,7 @@ class Peer:
         Args:
             peer: its id.
             label: a name for the other side; default: the connection's id.
-            metadata: any JSON value for the other side.
+            metadata: any JSON value for the other side; it is copied.
             serialization: ``"binary"`` (also ``"default"``, ``"binary-utf8"``), ``"json"``, ``"raw"`` (also
                 ``"none"``), ``"MsgPack"``, or the name of one of `open_peer`'s ``serializers``.
             reliable: whether values arrive in the order in which they were sent. All arrive in any case.
@@ -151,8 +152,8 @@ class Peer:
         Raises:
             PeerError: ``peer-unavailable``: the broker does not know it; ``negotiation-failed``: no connection came
                 about in time; ``disconnected``, ``network``: the broker can not be asked.
-            LocalProtocolError: there is no such serialization, or the metadata have no JSON form.
-            ValueError: the id is this peer's own.
+            LocalProtocolError: there is no such serialization, or the label or the metadata have no form in an offer.
+            ValueError: the id is this peer's own, or empty.
         """
         self._check()
         name, make = self._board.serializers.requested(serialization)
@@ -167,7 +168,7 @@ class Peer:
             name,
             reliable or serializer.is_stream,
         )
-        link = self._board.make_link(peer, offer, serializer, incoming=False)
+        link = self._board.make_link(peer, _as_read(offer), serializer, incoming=False)
         connection = await self._start(link, timeout)
         assert isinstance(connection, DataConnection)
         return connection
@@ -177,7 +178,7 @@ class Peer:
         peer: str,
         tracks: Iterable[MediaTrack],
         *,
-        metadata: JSONValue | _NoMetadata = NO_METADATA,
+        metadata: Any = NO_METADATA,
         timeout: float | None = None,
     ) -> MediaConnection:
         """Calls another peer; returns when it has answered, and media can flow.
@@ -188,10 +189,11 @@ class Peer:
 
         Raises:
             PeerError: as of `connect`; ``negotiation-failed`` also when nobody answered.
-            ValueError: there is no track, or the id is this peer's own.
+            LocalProtocolError: the metadata have no form in an offer.
+            ValueError: there is no track, or the id is this peer's own, or empty.
         """
         self._check()
-        offer = Offer("media", f"mc_{self._random_id()}", "", metadata)
+        offer = _as_read(Offer("media", f"mc_{self._random_id()}", "", metadata))
         link = MediaLink(self._board, peer, offer, incoming=False, tracks=tuple(tracks))
         connection = await self._start(link, timeout)
         assert isinstance(connection, MediaConnection)
@@ -200,7 +202,7 @@ class Peer:
     async def _start(self, link: DataLink | MediaLink, timeout: float | None) -> AnyConnection:
         peer, _ = link.key
         self._check_connected()
-        if peer == self.id:
+        if not peer or peer == self.id:
             raise ValueError("expected the id of another peer, not this one's own")
         if len(self._board.links) >= self._board.limits.connections:
             raise PeerError("network", f"there are {len(self._board.links)} connections; more are not allowed")
@@ -211,6 +213,9 @@ class Peer:
                 connection: AnyConnection = await self._services.start(self._run, link)
         except trio.TooSlowError:
             raise PeerError("negotiation-failed", f"no connection to {peer} within {seconds:g} s") from None
+        except PeerError:
+            self._check()
+            raise
         finally:
             if not link.connection.open:
                 self._board.links.remove(link)
@@ -265,7 +270,11 @@ class Peer:
         self._check()
         if not self.disconnected:
             raise RuntimeError("expected a disconnected peer; this one is connected, or comes back by itself")
-        await self._registration.connect()
+        try:
+            await self._registration.connect()
+        except PeerError:
+            self._check()
+            raise
 
     async def list_all_peers(self) -> list[str]:
         """The ids of all peers at the broker.
@@ -279,17 +288,29 @@ class Peer:
     async def destroy(self) -> None:
         """Closes all connections and leaves the broker; bounded by `PeerLimits.close_timeout`, twice. Idempotent.
 
-        The end of `open_peer`'s block does it, too.
+        The end of `open_peer`'s block does it, too. A cancelled call closes connections at once.
         """
         await trio.lowlevel.checkpoint()
         if self._destroyed:
+            await self._gone.wait()
             return
+        self._end()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._registration.disconnect)
+                for link in self._board.links:
+                    nursery.start_soon(link.connection.aclose)
+        finally:
+            self._gone.set()
+
+    def abandon(self) -> None:
+        """For `open_peer`: all its tasks were cancelled, or are about to be. After `destroy` it does nothing."""
+        self._end()
+        self._gone.set()
+
+    def _end(self) -> None:
         self._destroyed = True
         self._board.changed.unpark_all()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._registration.disconnect)
-            for link in self._board.links:
-                nursery.start_soon(link.connection.aclose)
         self._board.accepting.clear()
         self._events.close()
 
@@ -304,3 +325,17 @@ class Peer:
             raise PeerError(registration.error.type, str(registration.error))
         if not registration.wanted:
             raise PeerError("disconnected", "the peer is disconnected; reconnect() lets it come back")
+
+
+def _as_read(offer: Offer) -> Offer:
+    """The offer as the other side will read it, so that both have the same label and metadata.
+
+    Raises:
+        LocalProtocolError: it would not.
+    """
+    message = decode_untrusted(encode_offer("", offer))
+    assert isinstance(message, dict)
+    try:
+        return parse_offer_untrusted(message["payload"])
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -14,8 +15,10 @@ from ..node.events import Events
 from ..node.negotiation import WebRTC
 from ..node.services import Services
 from ..transports.webrtc import MediaFactory
+from ..wire.json import encode
 from .connections.data_link import DataLink
 from .connections.early import EarlyMessages, Key
+from .connections.held import Held
 from .connections.host import Fallback, Link
 from .connections.lasting_link import LastingLink
 from .connections.media_link import MediaLink
@@ -26,6 +29,7 @@ from .messages import (
     CandidateMessage,
     Offer,
     ServerMessage,
+    _NoMetadata,
     parse_answer_untrusted,
     parse_candidate_message_untrusted,
     parse_offer_untrusted,
@@ -34,6 +38,7 @@ from .options import PeerLimits, log
 from .registration import Registration
 from .serialization.builtin import Serializers
 from .serialization.serializer import Serializer
+from .signalling.endings import printable
 
 __all__ = ["Switchboard"]
 
@@ -67,6 +72,7 @@ class Switchboard:
         self._registration: Registration | None = None
         self._fallback: Final = fallback
         self.limits: Final = limits
+        self.held: Final = Held(limits.receive_total, limits.connections)
         self.counts: Final = counts
         self.offering: Final = trio.CapacityLimiter(webrtc.config.negotiations)
         self.answering: Final = trio.CapacityLimiter(webrtc.config.negotiations)
@@ -108,7 +114,7 @@ class Switchboard:
         try:
             match message.type:
                 case "OFFER":
-                    self._on_offer(message.src, parse_offer_untrusted(message.payload))
+                    self._on_offer(message.src, self._check(parse_offer_untrusted(message.payload)))
                 case "ANSWER":
                     self._on_signal(message.src, parse_answer_untrusted(message.payload))
                 case "CANDIDATE":
@@ -119,7 +125,15 @@ class Switchboard:
                     self.counts["signals_unknown"] += 1
         except RemoteProtocolError as error:
             self.counts["signals_bad"] += 1
-            log.warning("%s from %s refused: %s", message.type, message.src, error)
+            log.warning("%s from %s refused: %s", message.type, printable(message.src), error)
+
+    def _check(self, offer: Offer) -> Offer:
+        """Sees to it that what a stranger has kept here, before anything is negotiated, is not too large."""
+        if not isinstance(offer.metadata, _NoMetadata):
+            size = len(encode(offer.metadata, non_finite_as_null=True))
+            if size > self.limits.metadata:
+                raise RemoteProtocolError(f"expected metadata of at most {self.limits.metadata} bytes, got {size}")
+        return offer
 
     def _on_offer(self, peer: str, offer: Offer) -> None:
         key = peer, offer.connection_id
@@ -128,7 +142,7 @@ class Switchboard:
             return
         if link is None and len(self.links) >= self.limits.connections:
             self.counts["connections_full"] += 1
-            log.warning("offer of %s dropped: there are %d connections", peer, len(self.links))
+            log.warning("offer of %s dropped: there are %d connections", printable(peer), len(self.links))
             return
         made = self._incoming(peer, offer)
         self.links.add(made)
@@ -153,10 +167,13 @@ class Switchboard:
             await link.run()
         except PeerError as error:
             self.counts["connections_failed"] += 1
-            log.warning("connection of %s failed: %s", peer, error)
+            log.warning("connection of %s failed: %s", printable(peer), printable(str(error)))
             self._events.publish(ConnectionFailed(peer, connection_id, error))
         finally:
             self.links.remove(link)
+            if isinstance(link, MediaLink):
+                with suppress(ValueError):  # accepted, or never on its way there
+                    self.accepting.remove(link.connection)
 
     def _on_signal(self, peer: str, message: Answer | CandidateMessage) -> None:
         key = peer, message.connection_id

@@ -23,6 +23,7 @@ from ..node.node import Node
 from ..node.opening import open_node
 from ..node.pages import Mounting
 from ..node.services import Services, open_services
+from ..peerjs.broker.serving import FIXED as FIXED_OF_BROKER
 from ..peerjs.broker.serving import Broker, serve_broker
 from ..transports.admission import Admission, TransportStatistics
 from ..transports.http import serve_http
@@ -36,7 +37,7 @@ __all__ = ["Reloaded", "Server", "open_server"]
 
 _log: Final = logging.getLogger("trio_relay.server")
 
-_FIXED: Final = frozenset({"key_store", "blob_store", "max_message", "stats_window", "stats_history"})
+_FIXED_OF_RELAY: Final = frozenset({"key_store", "blob_store", "max_message", "stats_window", "stats_history"})
 """What a relay keeps while it runs."""
 _OF_SERVER: Final = frozenset({"listen", "tls", "limits"})
 """What a part is told by the server that it is mounted in."""
@@ -90,28 +91,34 @@ class Server:
         """Goes by another configuration from now on, as far as that is possible while clients stay connected.
 
         Everything of `RelayConfig` but its stores, `max_message` and the windows of statistics can be changed; of
-        the broker nothing. A key file is read again; if it is bad, the old keys stay, and the log says so.
+        `BrokerConfig` what `Broker.configure` changes. A key file is read again; if it is bad, the old keys stay, and
+        the log says so.
 
         Raises:
             ValueError: the new configuration does not fit to what can not be changed; nothing was changed.
         """
-        changed, kept = list[str](), self._differences(config)
-        running = self._config.relay
-        if self.relay is not None and running is not None and config.relay is not None:
-            mixed = replace(config.relay, **{name: getattr(running, name) for name in _FIXED | _OF_SERVER})
-            differing = _differing(running, config.relay, _OF_SERVER)
-            changed = [f"relay.{name}" for name in differing if name not in _FIXED]
-            kept += [f"relay.{name}" for name in differing if name in _FIXED]
-            # Says whether channels are where the broker is.
-            new = replace(self._config, relay=mixed)
-            self.relay.configure(replace(mixed, limits=self._config.limits))
-            self._config = new
-        if running is not None and isinstance(running.key_store, FileKeyStore):
-            await running.key_store.refresh()
+        changed, kept, new = list[str](), self._differences(config), self._config
+        for part, fixed in (("relay", _FIXED_OF_RELAY), ("peerjs", FIXED_OF_BROKER)):
+            mine, other = getattr(self._config, part), getattr(config, part)
+            if mine is not None and other is not None:
+                differing = _differing(mine, other, _OF_SERVER)
+                changed += [f"{part}.{name}" for name in differing if name not in fixed]
+                kept += [f"{part}.{name}" for name in differing if name in fixed]
+                mixed = replace(other, **{name: getattr(mine, name) for name in fixed | _OF_SERVER})
+                # Says whether channels are where the broker is.
+                new = replace(new, **{part: mixed})
+        if self.relay is not None and new.relay is not None:
+            self.relay.configure(replace(new.relay, limits=self._config.limits))
+        if self.broker is not None and new.peerjs is not None:
+            running = self.broker.config
+            self.broker.configure(replace(new.peerjs, **{name: getattr(running, name) for name in _OF_SERVER}))
+        self._config = new
+        if new.relay is not None and isinstance(new.relay.key_store, FileKeyStore):
+            await new.relay.key_store.refresh()
         return Reloaded(tuple(changed), tuple(kept))
 
     def _differences(self, config: ServerConfig) -> list[str]:
-        """What differs outside of the relay; none of it can be changed."""
+        """What differs outside of relay and broker; none of it can be changed."""
         mine = self._config
         found = [name for name in ("listen", "tls") if getattr(mine, name) != getattr(config, name)]
         found += [f"limits.{name}" for name in _differing(mine.limits, config.limits)]
@@ -119,7 +126,7 @@ class Server:
             one, other = getattr(mine, name), getattr(config, name)
             if (one is None) != (other is None):
                 found.append(name)
-            elif one is not None and name != "relay":
+            elif one is not None and name == "overlay":
                 found += [f"{name}.{option}" for option in _differing(one, other, _OF_SERVER)]
         return found
 

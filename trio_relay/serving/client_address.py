@@ -7,7 +7,6 @@ here: without zone, and an IPv4-mapped IPv6 address is its IPv4 address.
 from __future__ import annotations
 
 import ipaddress
-import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -48,11 +47,13 @@ def client_ip(remote: str, forwarded: bytes | None, trusted: Sequence[IPNetwork]
         stands before it, a client may have written. If an entry is no address, or all are proxies, the last
         proxy that is known. `UNKNOWN` if `remote` has no host; its host if that is a name.
     """
+    if forwarded is None and (usual := _usual_ip(remote)) is not None:
+        return usual
     socket = _socket_ip(remote)
     if socket is None:
         host = split_host_port(remote)
         return host[0] if host is not None else UNKNOWN
-    return sys.intern(str(_walk(socket, forwarded, trusted)[0]))  # one for all connections of an address
+    return _spell(_walk(socket, forwarded, trusted)[0])
 
 
 def is_local(remote: str, forwarded: bytes | None, other_proxy_header: bool, trusted: Sequence[IPNetwork]) -> bool:
@@ -78,6 +79,7 @@ def is_local(remote: str, forwarded: bytes | None, other_proxy_header: bool, tru
     return _is_trusted(socket, trusted) and is_sure and client.is_loopback
 
 
+@lru_cache(4096)
 def rate_name(ip: str) -> str:
     """What limits per IP count under: an IPv4 address, the /64 of an IPv6 address, one name for all of loopback.
 
@@ -89,8 +91,8 @@ def rate_name(ip: str) -> str:
     if address.is_loopback:
         return _LOOPBACK
     if isinstance(address, ipaddress.IPv4Address):
-        return sys.intern(str(address))
-    return sys.intern(str(ipaddress.IPv6Network((address, GROUP_PREFIX[6]), strict=False)))
+        return _spell(address)
+    return str(ipaddress.IPv6Network((address, GROUP_PREFIX[6]), strict=False))
 
 
 def _walk(socket: IPAddress, forwarded: bytes | None, trusted: Sequence[IPNetwork]) -> tuple[IPAddress, bool]:
@@ -124,6 +126,21 @@ def _parse_entry(entry: str) -> IPAddress | None:
         found = split_host_port(entry)
         address = None if found is None else _parse_ip(found[0])
     return address
+
+
+def _usual_ip(remote: str) -> str | None:
+    """The host of ``IPv4:port``; None for anything else, and for what is wrong."""
+    host, _, port = remote.partition(":")
+    if not (len(port) <= 5 and port.isascii() and port.isdigit() and int(port) <= 65535):
+        return None
+    address = _parse_ip(host)
+    return _spell(address) if isinstance(address, ipaddress.IPv4Address) else None
+
+
+@lru_cache(4096)
+def _spell(address: IPAddress) -> str:
+    """One string for all connections of an address; not interned, for Python 3.12 keeps such strings for ever."""
+    return str(address)
 
 
 @lru_cache(4096)

@@ -33,6 +33,8 @@ _AT_ONCE: Final = 256
 _LOOK_AGAIN: Final = 0.1
 _CONTROL_FRAMES: Final = 1024
 """Presence and error frames that may wait: of 1,024 watched peers, one each. Answers to one read may come on top."""
+_CONTROL_BYTES: Final = 1024 * 1024
+"""The same in bytes: an error may repeat a name that is as long as a message may be."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Outbox:
     __slots__ = (
         "_connection",
         "_control",
+        "_control_size",
         "_drained",
         "_in_hand",
         "_in_hand_messages",
@@ -83,7 +86,7 @@ class Outbox:
         # Of most clients nothing ever waits.
         self._messages: deque[bytes] | None = None
         self._control: deque[bytes] | None = None
-        self._size = 0
+        self._size = self._control_size = 0
         self._in_hand = self._in_hand_messages = 0
         self._writing = False
         self._overflowed = False
@@ -159,13 +162,17 @@ class Outbox:
         if position < len(frames) and not self.closed:
             if self._control is None:
                 self._control = deque()
-            self._control.extend(frames[position:])
+            rest = frames[position:]
+            self._control.extend(rest)
+            self._control_size += sum(map(len, rest))
             self._start_writer()
 
     @property
     def crowded(self) -> bool:
         """Whether so many presence and error frames wait that the client must read before it is read from."""
-        return self._control is not None and len(self._control) >= _CONTROL_FRAMES
+        if self._control is None:
+            return False
+        return len(self._control) >= _CONTROL_FRAMES or self._control_size >= _CONTROL_BYTES
 
     def ping(self) -> None:
         """Sends a ping, now or before the next message."""
@@ -264,6 +271,7 @@ class Outbox:
             batch.append(frame := self._control.popleft())
             size += len(frame)
         if batch:
+            self._control_size -= size
             return batch
         queue = self._messages
         while queue and size < _WRITE_SIZE:
@@ -324,5 +332,5 @@ class Outbox:
         if lost := self.waiting + self._in_hand_messages:
             self._rules.counts["client_broken"] += lost
         self._messages = self._control = None
-        self._size = self._in_hand = self._in_hand_messages = 0
+        self._size = self._control_size = self._in_hand = self._in_hand_messages = 0
         self._connection.abort()

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import h11
 import trio
@@ -21,17 +20,18 @@ from .requests import Refused, RequestReader, refusal
 from .routes import (
     BodyIncomplete,
     BodyTooLarge,
-    Guard,
     Handler,
     Headers,
     Request,
     Responder,
     Response,
+    Route,
     RouteTable,
 )
 from .upgrade import accept_upgrade, is_upgrade
+from .usual_upgrade import read_usual_upgrade
 
-__all__ = ["Conversation", "Upgrade"]
+__all__ = ["Conversation", "Upgrade", "upgrade_at_once"]
 
 logger = logging.getLogger("trio_relay.http")
 
@@ -40,21 +40,55 @@ LAST: Final[Headers] = ((b"connection", b"close"),)
 UPGRADE_REQUIRED: Final = Response.typed(426, b"Upgrade Required", "text/plain", ((b"upgrade", b"websocket"),))
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """A request that was answered with 101; the stream is a WebSocket from there on.
 
     Attributes:
-        handler: what the route does with it.
+        route: whose `Route.upgrade` it is for.
         received: bytes that followed the request.
+        answer: what is to be sent before anything else.
     """
 
+    route: Route
     handler: Handler
     request: Request
     offered_subprotocol: bool
-    max_message: int | None
-    raw: bool
     received: bytes
+    answer: bytes = b""
+
+
+def upgrade_at_once(
+    data: bytes, table: RouteTable, limits: Limits, addresses: tuple[str, str], since: float
+) -> Upgrade | None:
+    """The upgrade that was asked for in a usual way, over plain TCP, and that nothing speaks against.
+
+    Returns:
+        What `Conversation.run` would have returned, but that `Upgrade.answer` was not sent. None: it is for a
+        `Conversation` to decide, which is given the same data, and asks again.
+    """
+    found = read_usual_upgrade(data, limits.http_head)
+    if found is None:
+        return None
+    path, _, query = found.target.partition("?")
+    route = table.find(path)
+    if route is None or route.upgrade is None or route.guard is not None:
+        return None
+    request = Request(
+        method="GET",
+        target=found.target,
+        path=path,
+        query=query,
+        headers=found.headers,
+        remote=addresses[0],
+        local=addresses[1],
+        since=since,
+    )
+    try:
+        if route.check is not None and route.check(request) is not None:
+            return None
+    except Exception:
+        return None
+    return Upgrade(route, route.upgrade, request, found.offered_subprotocol, found.received, found.answer)
 
 
 class Conversation:
@@ -68,6 +102,7 @@ class Conversation:
         stream: stays the caller's: `run` does not close it.
         table: the routes.
         since: when the connection was accepted; default: now.
+        addresses, received: see `RequestReader`.
         limits: `http_head`, `http_timeout`, `handshake_timeout`, `close_timeout` and `read_size` are read.
 
     Raises:
@@ -83,13 +118,15 @@ class Conversation:
         statistics: TransportStatistics,
         secure: bool = False,
         since: float | None = None,
+        addresses: tuple[str, str] | None = None,
+        received: bytes | None = None,
     ) -> None:
         self._since = trio.current_time() if since is None else since
         self._stream = stream
         self._table = table
         self._limits = limits
         self._statistics = statistics
-        self._reader = RequestReader(stream, limits=limits, secure=secure)
+        self._reader = RequestReader(stream, limits=limits, secure=secure, addresses=addresses, received=received)
         self._http = self._reader.http
         self._answered = False
 
@@ -178,28 +215,24 @@ class Conversation:
             raise _no_upgrade(accepted)
         if request.body.length != 0:
             raise _no_upgrade(Response.text(400, "expected an upgrade without a body"))
-        if route.guard is not None:
-            await self._pass(route.guard, request)
+        await self._pass(route, request)
         event = h11.InformationalResponse(
             status_code=101, headers=list(accepted.headers), reason=b"Switching Protocols"
         )
         await self._reader.write(self._http.send(event) or b"")
-        return Upgrade(
-            route.upgrade,
-            request,
-            accepted.offered_subprotocol,
-            route.max_message,
-            route.raw,
-            self._http.trailing_data[0],
-        )
+        return Upgrade(route, route.upgrade, request, accepted.offered_subprotocol, self._http.trailing_data[0])
 
-    async def _pass(self, guard: Guard, request: Request) -> None:
-        """Returns when the guard lets the client pass; raises `Refused` if it does not, or not in time."""
-        answer: Response | None = Response.text(503, "no decision on this upgrade in time")
+    async def _pass(self, route: Route, request: Request) -> None:
+        """Returns when check and guard let the client pass; raises `Refused` if they do not, or not in time."""
+        answer = None
         # Around the deadline: a guard may fail when it is cut off.
         try:
-            with trio.move_on_at(self._since + self._limits.handshake_timeout):
-                answer = await guard(request)
+            if route.check is not None:
+                answer = route.check(request)
+            if route.guard is not None and answer is None:
+                answer = Response.text(503, "no decision on this upgrade in time")
+                with trio.move_on_at(self._since + self._limits.handshake_timeout):
+                    answer = await route.guard(request)
         except Exception:
             answer = self._report_failure()
         if answer is not None:

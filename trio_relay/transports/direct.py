@@ -9,18 +9,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Self
 
 import trio
 
 from .connection import Buffer
 
-__all__ = ["DIRECT_POSSIBLE", "DirectSocket"]
+__all__ = ["DIRECT_POSSIBLE", "DirectSocket", "read_now"]
 
 DIRECT_POSSIBLE = sys.platform != "win32"
 """There sockets are not descriptors."""
 
 IOVECS = 512
 """Buffers in one system call; Linux and macOS take 1,024. More are joined first."""
+
+
+def read_now(fd: int, size: int) -> bytes | None:
+    """What is there to be read, nothing at the end; None: nothing is there yet."""
+    # A wait inside of `except` would keep the exception in memory for as long as the connection is idle.
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
 
 
 class DirectSocket:
@@ -36,6 +46,11 @@ class DirectSocket:
         self._fd = fd
         self.leftover: memoryview | None = None
 
+    @classmethod
+    def of(cls, stream: trio.abc.Stream) -> Self | None:
+        """The socket of a stream; None: it is no plain one, or sockets are no descriptors here."""
+        return cls(stream.socket.fileno()) if isinstance(stream, trio.SocketStream) and DIRECT_POSSIBLE else None
+
     def forget(self) -> None:
         """The socket is being closed."""
         self._fd = -1
@@ -44,21 +59,14 @@ class DirectSocket:
     async def read(self, size: int) -> bytes:
         """As a socket's `recv`, with fewer coroutines: every idle connection holds one of each."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        data = self._read_now(size)
+        data = read_now(self._fd, size)
         if data is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
         while data is None:
             await trio.lowlevel.wait_readable(self._fd)
-            data = self._read_now(size)
+            data = read_now(self._fd, size)
         return data
-
-    def _read_now(self, size: int) -> bytes | None:
-        # A wait inside of `except` would keep the exception in memory for as long as the connection is idle.
-        try:
-            return os.read(self._fd, size)
-        except BlockingIOError:
-            return None
 
     def write(self, buffers: Sequence[Buffer]) -> bool:
         """Writes what the socket takes at once; the rest becomes the leftover. Returns whether there is none."""

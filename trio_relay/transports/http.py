@@ -11,12 +11,14 @@ import trio
 
 from ..exceptions import RemoteProtocolError
 from ..limits import Limits
-from ..wire.addresses import join_host_port, parse_listen
+from ..wire.addresses import parse_listen
 from ..wire.websocket import Role
 from .admission import EXPECTED_FAILURES, Admission, Ending, Ticket, ending_of
-from .conversation import Conversation
+from .conversation import Conversation, Upgrade, upgrade_at_once
+from .direct import DIRECT_POSSIBLE, read_now
+from .listening import Addresses, Listener
 from .routes import Route, RouteTable
-from .streams import check_tls, close_now
+from .streams import check_tls, close_now, stream_addresses
 from .websocket import WebSocketConnection
 
 __all__ = ["HttpServer", "serve_http"]
@@ -50,18 +52,23 @@ async def serve_http(
     """
     endpoints = [parse_listen(text) for text in ([listen] if isinstance(listen, str) else listen)]
     server = HttpServer(RouteTable(routes), limits=limits, admission=admission, tls=tls)
-    listeners: list[trio.SocketListener] = []
+    listeners: list[Listener] = []
     try:
         for endpoint in endpoints:
-            listeners += await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
-        bound = [join_host_port(*listener.socket.getsockname()[:2]) for listener in listeners]
-        counting = [_CountingListener(listener, admission) for listener in listeners]
-        task_status.started(bound)
-        await trio.serve_listeners(server.serve_stream, counting, handler_nursery=handler_nursery)
+            listeners += map(Listener, await trio.open_tcp_listeners(endpoint.port, host=endpoint.host))
+        async with trio.open_nursery() as nursery:
+            handlers = nursery if handler_nursery is None else handler_nursery
+
+            def serve(stream: trio.SocketStream, addresses: Addresses) -> None:
+                handlers.start_soon(server.serve_stream, stream, addresses)
+
+            for listener in listeners:
+                nursery.start_soon(listener.accept, serve, admission.statistics)
+            task_status.started([listener.bound for listener in listeners])
     finally:
         for listener in listeners:
-            listener.socket.close()
-    raise AssertionError("serve_listeners returned")
+            listener.close()
+    raise AssertionError("a listener stopped")
 
 
 class HttpServer:
@@ -81,18 +88,22 @@ class HttpServer:
         self._admission = admission
         self._tls = tls
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serves one client to the end and closes the stream. Expected failures are counted, not raised."""
+    async def serve_stream(self, stream: trio.abc.Stream, addresses: Addresses | None = None) -> None:
+        """Serves one client to the end and closes the stream. Expected failures are counted, not raised.
+
+        Args:
+            addresses: default: those of the stream.
+        """
         ticket = self._admission.admit(partial(close_now, stream))
         if ticket is None:
             close_now(stream)
             return
         try:
-            accepted = await self._accept(stream, ticket)
+            accepted = await self._accept(stream, ticket, addresses)
             if accepted is None:
                 return
             connection, running = accepted
-            del accepted
+            del accepted, addresses
             # Here an idle connection waits: what it took to accept it is off the stack.
             try:
                 await running
@@ -110,23 +121,17 @@ class HttpServer:
             close_now(stream)
 
     async def _accept(
-        self, stream: trio.abc.Stream, ticket: Ticket
+        self, stream: trio.abc.Stream, ticket: Ticket, addresses: Addresses | None
     ) -> tuple[WebSocketConnection, Awaitable[None]] | None:
         """The WebSocket that one client asked for and what its route does with it; None when the client is done."""
         since = trio.current_time()
+        addresses = addresses or stream_addresses(stream)
         if self._tls is not None:
             secured = await self._secure(stream, self._tls)
             if secured is None:
                 return None
             stream = secured
-        upgrade = await Conversation(
-            stream,
-            self._table,
-            limits=self._limits,
-            statistics=self._admission.statistics,
-            secure=self._tls is not None,
-            since=since,
-        ).run()
+        upgrade = await self._converse(stream, addresses, since)
         if upgrade is None:
             with trio.move_on_after(self._limits.close_timeout):  # TLS says goodbye
                 await stream.aclose()
@@ -137,11 +142,48 @@ class HttpServer:
             limits=self._limits,
             offered_subprotocol=upgrade.offered_subprotocol,
             received=upgrade.received,
-            max_message=upgrade.max_message,
-            raw=upgrade.raw,
+            max_message=upgrade.route.max_message,
+            raw=upgrade.route.raw,
+            addresses=addresses,
         )
+        if upgrade.answer:
+            connection.lead_with(upgrade.answer, wait=upgrade.route.speaks_first)
         self._admission.upgraded(ticket, connection)
         return connection, upgrade.handler(connection, upgrade.request)
+
+    async def _converse(self, stream: trio.abc.Stream, addresses: Addresses, since: float) -> Upgrade | None:
+        """The upgrade that the client asked for, usually with the first that it says; None when it is done."""
+        received: bytes | None = None
+        if isinstance(stream, trio.SocketStream) and DIRECT_POSSIBLE:
+            received = await self._read_first(stream, since)
+            upgrade = upgrade_at_once(received or b"", self._table, self._limits, addresses, since)
+            if upgrade is not None:
+                self._admission.statistics.requests += 1
+                return upgrade
+        return await Conversation(
+            stream,
+            self._table,
+            limits=self._limits,
+            statistics=self._admission.statistics,
+            secure=self._tls is not None,
+            since=since,
+            addresses=addresses,
+            received=received,
+        ).run()
+
+    async def _read_first(self, stream: trio.SocketStream, since: float) -> bytes | None:
+        """What the client sends first, nothing at the end of the stream; None: it sends nothing in time.
+
+        Raises:
+            OSError: the connection broke.
+            trio.ClosedResourceError: it was closed on our side.
+        """
+        data = read_now(stream.socket.fileno(), self._limits.http_head)
+        if data is None:
+            with trio.move_on_at(since + self._limits.http_timeout):
+                await trio.lowlevel.wait_readable(stream.socket.fileno())
+                data = read_now(stream.socket.fileno(), self._limits.http_head)
+        return data
 
     async def _secure(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream under TLS; None when the handshake failed or took too long."""
@@ -155,21 +197,3 @@ class HttpServer:
                 ending = Ending.TLS_FAILED
         self._admission.statistics.count(ending)
         return None
-
-
-class _CountingListener(trio.abc.Listener[trio.SocketStream]):
-    """Counts what `trio.serve_listeners` handles: being out of descriptors or of memory for a socket."""
-
-    def __init__(self, listener: trio.SocketListener, admission: Admission) -> None:
-        self._listener = listener
-        self._admission = admission
-
-    async def accept(self) -> trio.SocketStream:
-        try:
-            return await self._listener.accept()
-        except OSError:
-            self._admission.statistics.count(Ending.DESCRIPTORS_EXHAUSTED)
-            raise
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()

@@ -122,7 +122,7 @@ class MemoryHost:
         if self._backlog is None or self._table is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"memory host {self.name} does not listen")
         route = self._table.find(path)
-        if route is None or route.upgrade is None or route.guard is not None:
+        if route is None or route.upgrade is None or (route.guard or route.check) is not None:
             raise HandshakeError(f"no connections are taken at {path} of memory host {self.name}")
         theirs, ours = self._network.connect(dialler, self.name, subprotocol=subprotocol)
         try:

@@ -43,6 +43,8 @@ class RequestReader:
         stream: read from, and written to for ``100 Continue``.
         limits: `http_head`, `http_timeout` and `read_size` are read.
         secure: whether it is TLS.
+        addresses: the remote and the local ``host:port``; default: those of the stream.
+        received: what was read of the stream already, nothing at its end; None: nothing was read.
 
     Attributes:
         http: what h11 knows about the connection.
@@ -53,14 +55,24 @@ class RequestReader:
         OSError: the socket is not connected any more.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, limits: Limits, secure: bool) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        limits: Limits,
+        secure: bool,
+        addresses: tuple[str, str] | None = None,
+        received: bytes | None = None,
+    ) -> None:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.http_head)
         self.method = ""
         self.path = ""
         self._stream = stream
         self._limits = limits
         self._secure = secure
-        self._remote, self._local = stream_addresses(stream)
+        self._remote, self._local = addresses or stream_addresses(stream)
+        if received is not None:
+            self.http.receive_data(received)
         self.failure: Exception | None = None
         # Of the body of the latest request.
         self._unread = False

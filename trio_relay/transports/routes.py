@@ -15,6 +15,7 @@ __all__ = [
     "Body",
     "BodyIncomplete",
     "BodyTooLarge",
+    "Check",
     "Guard",
     "Handler",
     "Headers",
@@ -194,6 +195,8 @@ class Response:
 Responder: TypeAlias = Callable[[Request], Awaitable[Response]]
 Guard: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 """Asked before an upgrade is accepted; a response refuses it."""
+Check: TypeAlias = Callable[[Request], Response | None]
+"""A guard that needs not wait."""
 Handler: TypeAlias = Callable[[Connection, "Request | None"], Awaitable[None]]
 """Runs for one accepted connection, inside that connection's own task; it is closed when this returns.
 
@@ -218,7 +221,11 @@ class Route:
         guard: decides on each upgrade that is well formed before it is answered. A response that it returns is
             sent instead of 101, and ends the connection. The decision has to be there before
             `Limits.handshake_timeout` is over, counted from `Request.since` (else 503). An exception refuses, too,
-            like one of `respond`. Where there are no requests (memory transport), nothing is served behind a guard.
+            like one of `respond`. Where there are no requests (memory transport), nothing is served behind a guard or
+            a check.
+        check: like `guard`, and asked before it, but it has its answer at once. It may be asked twice.
+        speaks_first: whether `upgrade` sends something, or receives, before it waits for anything else. What it sends
+            first then leaves together with the 101 response, where the connection is direct.
         raw: whether text messages are given to `upgrade` as bytes that nobody checked to be UTF-8; only of
             WebSockets.
 
@@ -232,6 +239,8 @@ class Route:
     subtree: bool = field(default=False, kw_only=True)
     max_message: int | None = field(default=None, kw_only=True)
     guard: Guard | None = field(default=None, kw_only=True)
+    check: Check | None = field(default=None, kw_only=True)
+    speaks_first: bool = field(default=False, kw_only=True)
     raw: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -12,13 +12,25 @@ from ..exceptions import HandshakeError
 from ..wire.urls import WebSocketUrl
 from .routes import Headers, Request, Response, header_tokens, header_value
 
-__all__ = ["SUBPROTOCOL", "Acceptance", "accept_upgrade", "check_accepted", "is_upgrade", "upgrade_headers"]
+__all__ = [
+    "SUBPROTOCOL",
+    "Acceptance",
+    "accept_upgrade",
+    "check_accepted",
+    "is_key",
+    "is_upgrade",
+    "switch_protocols",
+    "upgrade_headers",
+]
 
 SUBPROTOCOL: Final = "trio-relay.1"
 """Names the overlay's link protocol in Sec-WebSocket-Protocol."""
 
 MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """RFC 6455 section 1.3."""
+
+_SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+_ECHO: Final = f"sec-websocket-protocol: {SUBPROTOCOL}\r\n".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +61,7 @@ def accept_upgrade(request: Request, http_version: bytes) -> Acceptance | Respon
         wanted = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
         return Response.text(426, "expected Sec-WebSocket-Version 13", wanted)
     key = request.header(b"sec-websocket-key") or b""
-    if not _is_key(key):
+    if not is_key(key):
         return Response.text(400, "expected 16 bytes of base64 in Sec-WebSocket-Key")
     headers: Headers = (
         (b"upgrade", b"websocket"),
@@ -60,6 +72,12 @@ def accept_upgrade(request: Request, http_version: bytes) -> Acceptance | Respon
     if offered:
         headers = (*headers, (b"sec-websocket-protocol", SUBPROTOCOL.encode("ascii")))
     return Acceptance(headers, offered)
+
+
+def switch_protocols(key: bytes, offered_subprotocol: bool) -> bytes:
+    """The head of a 101 response with the headers of `accept_upgrade`."""
+    accepted = b"sec-websocket-accept: %b\r\n" % _accept_token(key)
+    return b"".join((_SWITCHING, accepted, _ECHO if offered_subprotocol else b"", b"\r\n"))
 
 
 def upgrade_headers(url: WebSocketUrl, key: bytes, *, subprotocol: bool) -> Headers:
@@ -99,7 +117,8 @@ def check_accepted(status: int, headers: Headers, key: bytes, *, subprotocol: bo
     return chosen is not None
 
 
-def _is_key(key: bytes) -> bool:
+def is_key(key: bytes) -> bool:
+    """Whether it may be a Sec-WebSocket-Key: 16 bytes of base64."""
     try:
         return len(base64.b64decode(key, validate=True)) == 16
     except binascii.Error:

@@ -316,15 +316,7 @@ class MediaPeer(Protocol):
 
     @property
     def remote_tracks(self) -> tuple[RemoteTrack, ...]:
-        """Those of the other side, as far as its description is known."""
-        ...
-
-    async def wait_tracks(self, count: int) -> tuple[RemoteTrack, ...]:
-        """Waits until there are so many, and returns all that there are.
-
-        Raises:
-            trio.EndOfChannel: the connection is at its end, with fewer.
-        """
+        """Those of the other side: all of them, as soon as its description was taken."""
         ...
 
     def selected_pair(self) -> CandidatePair | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
 
 import trio
 
@@ -20,14 +21,12 @@ from ..exceptions import LocalProtocolError
 from ..limits import Limits
 from ..wire.websocket import Role, WebSocketCodec
 from .connection import Buffer, TransportName
-from .direct import DIRECT_POSSIBLE, DirectSocket
+from .direct import DirectSocket
 from .streams import close_now, stream_addresses
 
 __all__ = ["WebSocketConnection"]
 
-
-def _new_mask() -> bytes:
-    return os.urandom(4)
+_new_mask = partial(os.urandom, 4)
 
 
 class WebSocketConnection:
@@ -41,6 +40,7 @@ class WebSocketConnection:
         received: bytes that followed the opening handshake.
         max_message: bytes in one received message, instead of `Limits.websocket_message`.
         raw: text messages arrive as bytes, and what is in them was not looked at.
+        addresses: the remote and the local ``host:port``; default: those of the stream.
 
     Attributes:
         heard: set to True whenever the peer sent anything; who watches over it sets it to False.
@@ -67,23 +67,19 @@ class WebSocketConnection:
         received: bytes = b"",
         max_message: int | None = None,
         raw: bool = False,
+        addresses: tuple[str, str] | None = None,
     ) -> None:
         self.transport: TransportName = "websocket"
         self.heard = True
-        self.remote, self.local = stream_addresses(stream)
+        self.remote, self.local = addresses or stream_addresses(stream)
         self.offered_subprotocol = offered_subprotocol
         self._stream = stream
-        self._socket: DirectSocket | None = None
-        if isinstance(stream, trio.SocketStream) and DIRECT_POSSIBLE:
-            self._socket = DirectSocket(stream.socket.fileno())
+        self._socket = DirectSocket.of(stream)
         self.direct = self._socket is not None
         self._limits = limits
+        most = limits.websocket_message if max_message is None else max_message
         self._codec = WebSocketCodec(
-            role,
-            max_message=limits.websocket_message if max_message is None else max_message,
-            max_fragments=limits.websocket_fragments,
-            new_mask=_new_mask,
-            raw=raw,
+            role, max_message=most, max_fragments=limits.websocket_fragments, new_mask=_new_mask, raw=raw
         )
         self._received = received
         self._unwritten: Buffer = b""  # of a write through the stream
@@ -121,8 +117,10 @@ class WebSocketConnection:
         self._receiving = True
         codec = self._codec
         try:
+            if codec.closed:
+                await trio.lowlevel.checkpoint()  # there is nothing to wait for
             while not codec.closed:
-                if codec.has_output:
+                if codec.has_output or self._only_control_left:
                     await self._reply()
                 reading = self._read()
                 try:
@@ -136,7 +134,6 @@ class WebSocketConnection:
                     return messages
             if codec.has_output:
                 await self._reply()
-            await trio.lowlevel.checkpoint()
             if codec.failure is not None:
                 raise codec.failure
             return []
@@ -187,8 +184,7 @@ class WebSocketConnection:
     @property
     def control_pending(self) -> bool:
         """Whether anything waits for `flush`."""
-        left = self._socket is not None and self._socket.leftover is not None
-        return left or self._codec.has_output
+        return self._codec.has_output or (self._socket is not None and self._socket.leftover is not None)
 
     @property
     def unwritten(self) -> int:
@@ -208,6 +204,13 @@ class WebSocketConnection:
             frames.insert(0, direct.leftover)
         direct.leftover, self._only_control_left = None, False
         return self._write(direct, frames)
+
+    def lead_with(self, head: bytes, *, wait: bool) -> None:
+        """Sends what goes before everything else: at once, or with the first message, or before the first read."""
+        if self._socket is not None:
+            self._socket.leftover, self._only_control_left = memoryview(head), True
+            if not wait:
+                self._reply_now(self._socket)
 
     def ping_soon(self, *, unasked_pong: bool = False) -> None:
         """Sends a ping at once, or before the next message; `control_pending` tells whether it waits for `flush`.
@@ -278,9 +281,8 @@ class WebSocketConnection:
         except OSError as error:
             raise self._failed(error) from error
         self._only_control_left = False
-        if not self._codec.has_output:
-            return True
-        self._only_control_left = not self._write(direct, [self._codec.data_to_send()])
+        if self._codec.has_output:
+            self._only_control_left = not self._write(direct, [self._codec.data_to_send()])
         return not self._only_control_left
 
     def _writer_lock(self) -> trio.Lock:
@@ -318,19 +320,16 @@ class WebSocketConnection:
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """See `Connection.aclose`; what is received meanwhile is thrown away."""
         if self._closed or self._closing:
-            await trio.lowlevel.cancel_shielded_checkpoint()
             return
         goodbye = self._codec.send_close(code, reason)
         self._closing = True
-        with trio.move_on_after(self._limits.close_timeout, shield=True):
-            try:
-                await self._send_goodbye(goodbye)
-                await self._await_goodbye()
-                if not self.direct:
-                    await self._stream.aclose()  # TLS has a goodbye of its own
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                # A connection that broke, was aborted, or was inside a message has nothing to say any more.
-                pass
+        # A connection that broke, was aborted, or was inside a message has nothing to say any more.
+        silent = OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError
+        with trio.move_on_after(self._limits.close_timeout, shield=True), contextlib.suppress(*silent):
+            await self._send_goodbye(goodbye)
+            await self._await_goodbye()
+            if not self.direct:
+                await self._stream.aclose()  # TLS has a goodbye of its own
         self.abort()
 
     async def _send_goodbye(self, goodbye: bytes) -> None:

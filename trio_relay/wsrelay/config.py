@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from ..limits import KIB, MIB, Limits
 from ..serving.client_address import parse_networks
+from ..serving.origins import require_origin
 from ..serving.outbox import SlowConsumer
 from ..wire.addresses import parse_listen
 from .addresses import Channel, ChannelTable
@@ -22,7 +23,6 @@ __all__ = ["BlobConfig", "RelayConfig"]
 
 
 _SLOW: Final = ("pause", "drop-newest", "drop-oldest", "disconnect")
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0-~]+")
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _PAGES: Final = ("/health", "/stats", "/metrics", "/ui")
 _UNDECIDED: Final = "undecided"
@@ -201,9 +201,9 @@ class RelayConfig:
             raise ValueError("expected an admin_key of 8 to 64 characters of A-Z a-z 0-9 _ -")
         parse_networks(self.trusted_proxies)
         if isinstance(self.cors, str) and self.cors not in ("*", ""):
-            _require_origin("cors", self.cors)
+            require_origin("cors", self.cors)
         for origin in self.origins or ():
-            _require_origin("origins", origin)
+            require_origin("origins", origin)
 
     @property
     def channel_list(self) -> list[Channel]:
@@ -274,9 +274,3 @@ def _require_positive(name: str, value: float) -> None:
 def _require_whole(name: str, value: float) -> None:
     if not isinstance(value, int):
         raise ValueError(f"expected a whole number as {name}, not {value!r}")
-
-
-def _require_origin(name: str, origin: str) -> None:
-    """Raises ValueError for what no browser sends as Origin (RFC 6454 section 6.2)."""
-    if origin != "null" and _ORIGIN.fullmatch(origin) is None:
-        raise ValueError(f"expected an origin like https://example.org in {name}, not {origin!r}")

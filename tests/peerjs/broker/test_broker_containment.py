@@ -91,8 +91,10 @@ async def test_too_many_messages_are_dropped_without_a_word(autojump_clock: trio
 
 
 async def test_a_flood_for_absent_peers_fills_no_more_than_its_share() -> None:
-    async with brokering(queue_messages=8, queued_messages=64) as running:
-        alice, mallory = await running.join("alice"), await running.join("mallory")
+    async with brokering(queue_messages=8, queued_messages=64, trusted_proxies=["127.0.0.1"]) as running:
+        _, alice = await running.upgrade(signalling_target("alice"), "X-Forwarded-For: 192.0.2.1\r\n")
+        assert await alice.text() == '{"type":"OPEN"}'
+        alice.id, mallory = "alice", await running.join("mallory")  # type: ignore[misc]
         await mallory.send(*(message("OFFER", "bob", number) for number in range(100)))
         assert await mallory.settle() + await mallory.settle() == ['{"type":"EXPIRE","src":"bob","dst":"mallory"}']
         await alice.send(message("OFFER", "bob", "hello"))
@@ -100,7 +102,7 @@ async def test_a_flood_for_absent_peers_fills_no_more_than_its_share() -> None:
         await mallory.send(*(message("OFFER", f"nobody {number}") for number in range(100)))
         await mallory.settle()
         statistics = running.broker.statistics()
-        assert statistics.waiting_messages <= 16
+        assert statistics.waiting_messages == 17  # a quarter, and that of alice
         assert statistics.counts["waiting_full"] == 96 + 100 - (statistics.waiting_messages - 5)
         bob = await running.join("bob")
         assert [(await bob.receive())["payload"] for _ in range(5)] == [0, 1, 2, 3, "hello"]
@@ -242,11 +244,18 @@ async def test_a_cancelled_broker_drops_its_clients() -> None:
 
 
 async def test_clients_never_make_room_for_strangers() -> None:
-    """And there is room for as many as the broker takes, whatever the limits of sockets say."""
-    limits = Limits(connections=1, unproven_connections=1, close_timeout=0.5)
-    async with brokering(concurrent_limit=4, relayed=None, limits=limits) as running:
+    """And there is room for as many as the broker takes, unless somebody chose another number of sockets."""
+    limits = Limits(unproven_connections=1, close_timeout=0.5)
+    async with brokering(relayed=None, limits=limits) as running:
         clients = [await running.join(id) for id in ("alice", "bob", "carol", "dave")]
         assert [await client.settle() for client in clients] == [[]] * 4
+        assert running.broker._pages._admission is not None
+        assert running.broker._pages._admission._limits.connections == 5001
+    async with brokering(limits=Limits(connections=2)) as running:
+        alice, bob = await running.join("alice"), await running.join("bob")
+        with pytest.raises((EOFError, trio.BrokenResourceError)):
+            await (await running.upgrade(signalling_target("carol")))[1].frame()
+        await still_works(alice, bob)
 
 
 async def test_two_registered_clients_meet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,3 +148,56 @@ async def test_a_hook_that_fails_costs_what_it_was_called_for() -> None:
         assert await alice.settle() == []
         assert list(running.broker.clients) == ["alice"]
         assert running.counts("hook_failed") == 3
+
+
+async def test_options_change_while_clients_stay(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[str] = []
+    async with brokering(memory=True, expire_timeout=100, queue_messages=2) as running:
+        broker, alice = running.broker, await running.join("alice")
+        await alice.send(message("OFFER", "bob", 1))
+        assert await alice.settle() == []
+        changes: dict[str, Any] = {
+            "concurrent_limit": 2,
+            "expire_timeout": 5,
+            "cleanup_interval": 0.5,
+            "alive_timeout": 20,
+            "queue_messages": 8,
+            "max_id": 5,
+            "max_connections_per_ip": 3,
+            "slow_bytes": 1000,
+            "slow_messages": 7,
+            "allow_discovery": True,
+            "generate_client_id": lambda: "new",
+            "cors_origins": ["http://a.test"],
+            "hooks": BrokerHooks(on_error=seen.append, authenticate=lambda who: who.id != "eve"),
+        }
+        broker.configure(replace(broker.config, **changes))
+        assert broker.config.max_id == 5
+        await alice.send("nonsense", message("OFFER", "bob", 2), message("OFFER", "bob", 3), message("OFFER", "longer"))
+        assert json.loads(await alice.text())["src"] == "longer"
+        assert len(seen) == 1
+        assert (await running.ask("/peerjs/peers"))[2] == '["alice"]'
+        assert (await running.ask("/peerjs/id"))[2] == "new"
+        assert "access-control-allow-origin" not in (await running.ask("/peerjs/id", Origin="http://b.test"))[1]
+        for id, frame in (("longer", error("The id or token is too long")), ("eve", error("Not allowed"))):
+            assert (await (await running.connect(id)).close_frame())[0] == [frame]
+        rules = broker._core._rules
+        assert (rules.most_bytes, rules.most_messages) == (1000, 7)
+        assert await alice.text() == '{"type":"EXPIRE","src":"bob","dst":"alice"}'
+        assert trio.current_time() < 7
+        await running.join("bob")
+        assert (await (await running.connect("c")).close_frame())[0] == [
+            error("Server has reached its concurrent user limit")
+        ]
+        _, more = [await running.connect(id) for id in ("d", "e")]
+        assert (await more.close_frame())[0] == [error("Too many connections from this address")]
+        await trio.sleep(91)
+        assert (list(broker.clients), running.counts("heartbeat_lost")) == ([], 2)
+
+
+@pytest.mark.parametrize("change", [{"key": "k"}, {"path": "/x"}, {"relayed": None}, {"max_message": 7}])
+async def test_what_can_not_be_changed_is_an_error(change: dict[str, Any]) -> None:
+    async with brokering(memory=True) as running:
+        with pytest.raises(ValueError, match=f"expected the {next(iter(change))} that the broker was started with"):
+            running.broker.configure(replace(running.broker.config, max_id=7, **change))
+        assert running.broker.config.max_id == 256

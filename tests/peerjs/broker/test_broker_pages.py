@@ -6,6 +6,8 @@ import uuid
 
 import pytest
 
+from trio_relay.peerjs.broker.config import BrokerConfig
+
 from .support import brokering, message
 
 HTML, JSON, PLAIN = "text/html; charset=utf-8", "application/json; charset=utf-8", "text/plain; charset=utf-8"
@@ -85,6 +87,16 @@ async def test_cors_of_some_origins() -> None:
         for origin, allowed in (("http://a.test", "http://a.test"), ("http://b.test", None)):
             _, headers, _ = await running.ask("/peerjs/id", Origin=origin)
             assert (headers.get("access-control-allow-origin"), headers["vary"]) == (allowed, "Origin")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://a.test/", "http://A.test", "https://a.test:443", "http://a.test:80", "a.test", "*"]
+)
+def test_what_no_browser_sends_as_origin_is_no_option(origin: str) -> None:
+    for good in ("http://a.test", "https://a.test:80", "http://[::1]:9000", "null", "moz-extension://0-a"):
+        BrokerConfig(cors_origins=[good])
+    with pytest.raises(ValueError, match="in cors_origins, not "):
+        BrokerConfig(cors_origins=[origin])
 
 
 @pytest.mark.parametrize("target", ["/", "/peerjs/", "/peerjs/id", "/peerjs/relay/", "/x", "/relay"])

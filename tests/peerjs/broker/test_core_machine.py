@@ -123,7 +123,7 @@ class CoreMachine(RuleBasedStateMachine):
             (everything, LIMITS.all_messages, LIMITS.all_bytes),
             ([each for each in everything if each[1] == sender.crowd], LIMITS.all_messages / 4, LIMITS.all_bytes / 4),
             (queue, LIMITS.messages, LIMITS.bytes),
-            ([each for each in queue if each[0] == sender.id], LIMITS.messages / 2, LIMITS.bytes / 2),
+            ([each for each in queue if each[1] == sender.crowd], LIMITS.messages / 2, LIMITS.bytes / 2),
         ):
             if len(messages) + 1 > most or cost(messages) + size + MESSAGE_COST > most_bytes:
                 return False
@@ -180,10 +180,10 @@ CoreMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=25
 TestCoreMachine = CoreMachine.TestCase
 
 
-def test_one_sender_leaves_half_of_a_queue_to_others() -> None:
+def test_one_crowd_leaves_half_of_a_queue_to_others() -> None:
     core: Core[Fake] = Core(most_members=MOST, alive_timeout=ALIVE, expire_timeout=EXPIRE, limits=LIMITS)
-    flooder, other = Fake("alice", "t", "here"), Fake("bob", "t", "there")
-    kept = Counter(core.wait("nobody", flooder, b"x", 0.0) for _ in range(100))
+    flooders, other = [Fake(id, "t", "here") for id in IDS], Fake("bob", "t", "there")
+    kept = Counter(core.wait("nobody", flooders[number % 4], b"x", 0.0) for number in range(100))
     assert kept == {True: 3, False: 97}
     assert core.wait("nobody", other, b"x", 0.0)
 
@@ -194,3 +194,13 @@ def test_one_crowd_leaves_three_quarters_of_everything_to_others() -> None:
     kept = Counter(core.wait(f"nobody {each.id}", each, b"x", 0.0) for each in crowd)
     assert kept == {True: 4, False: 6}
     assert core.wait("nobody", Fake("bob", "t", "there"), b"x", 0.0)
+
+
+def test_time_is_over_when_it_is_reached() -> None:
+    core: Core[Fake] = Core(most_members=MOST, alive_timeout=ALIVE, expire_timeout=EXPIRE, limits=LIMITS)
+    alice = Fake("alice", "t", "here")
+    core.enter(alice, 0.0)
+    for receiver in ("one", "two", "three"):
+        core.wait(receiver, alice, b"x", 0.0)
+    assert core.expire(EXPIRE, 2) == [Expired("alice", "one"), Expired("alice", "two")]
+    assert core.pop_silent(core.next_silent) is alice

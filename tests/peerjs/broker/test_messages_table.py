@@ -27,7 +27,7 @@ def error(text: str) -> str:
         ("key=wrong&id=&token=a", NOTHING),
         ("key=wrong&id=a&token=a", "Invalid key provided"),
         ("key=peerjs&key=wrong&id=a&token=a", "Invalid key provided"),
-        (f"key=peerjs&id={'a' * 257}&token=a", "The id, token, or key is too long"),
+        (f"key=peerjs&id={'a' * 257}&token=a", "The id or token is too long"),
     ],
 )
 async def test_a_client_that_says_too_little_is_told_so_and_closed(query: str, text: str) -> None:

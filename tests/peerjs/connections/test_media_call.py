@@ -65,12 +65,6 @@ class FakePeer:
         await self.gone.wait()
         return "the other side has hung up"
 
-    async def wait_tracks(self, count: int) -> tuple[Any, ...]:
-        if len(self.remote_tracks) < count:
-            await self.gone.wait()
-            raise trio.EndOfChannel("the other side has hung up")
-        return self.remote_tracks
-
     def selected_pair(self) -> None:
         return None
 
@@ -149,6 +143,8 @@ async def test_a_call_is_answered_and_hung_up() -> None:
             ("connect",),
         ]
         assert await connection.receive_track() is connection.remote_tracks[0] is OTHER
+        with pytest.raises(trio.EndOfChannel, match="1 tracks, and no more"):
+            await connection.receive_track()
         bench.fake.gone.set()
         assert await connection.wait_closed() == "the other side has hung up"
     assert not connection.open
@@ -184,18 +180,9 @@ async def test_an_incoming_call_waits_to_be_answered_and_its_candidates_with_it(
         assert connection.metadata is None
         with pytest.raises(RuntimeError, match="only once"):
             await connection.answer()
-        tracks = []
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def collect() -> None:
-                tracks.extend([track async for track in connection])
-
-            await wait_all_tasks_blocked()
-            assert tracks == []
-            await connection.aclose()
-            bench.fake.gone.set()
-        assert tracks == [OTHER]
+        assert [track async for track in connection] == [OTHER]
+        await connection.aclose()
+        bench.fake.gone.set()
         assert await connection.wait_closed() == "the connection was closed here"
         with pytest.raises(trio.ClosedResourceError):
             await connection.receive_track()

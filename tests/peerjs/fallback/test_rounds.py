@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.transports.fake_channel import Behaviour
+from trio_relay.exceptions import PeerError
 from trio_relay.peerjs.fallback.lasting import LastingPipe
 from trio_relay.peerjs.fallback.rounds import Timing
 
@@ -199,6 +200,15 @@ async def test_without_any_carrier_it_fails_after_a_minute(autojump_clock: MockC
         await trio.sleep(1)
         assert {side: error.type for side, error in pair.errors.items()} == dict.fromkeys((0, 1), "negotiation-failed")
         assert all(60 <= time < 61 for time in pair.ended.values())
+
+
+async def test_without_a_relay_in_common_the_first_round_is_the_last(autojump_clock: MockClock) -> None:
+    async with opened(always(BLOCKED, None), wait=False) as pair:
+        with pytest.raises(PeerError, match="no relay in common, and no WebRTC") as caught:
+            await pair.pipes[0].wait_open()
+        assert caught.value.type == "negotiation-failed"
+        assert elapsed() < 11
+        assert pair.tried[0] == [("webrtc", 0)]
 
 
 async def test_when_no_carrier_is_found_again_it_fails_after_a_minute(autojump_clock: MockClock) -> None:

@@ -120,7 +120,7 @@ def test_a_value_has_the_bytes_of_the_original(value: Any, text: str) -> None:
         (Old.A, "b178"),
         (datetime(2020, 5, 7, 8, 9, 10, 999999, tzinfo=UTC), "d80021" + b"Thu May 07 2020 08:09:10 GMT+0000".hex()),
     ],
-    ids=repr,
+    ids=lambda each: type(each).__name__,
 )
 def test_what_python_has_beside_javascript(value: Any, text: str) -> None:
     assert packed(value).hex() == text

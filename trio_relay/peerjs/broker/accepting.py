@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import Counter
@@ -48,11 +49,12 @@ class Query(NamedTuple):
 
 
 _INCOMPLETE: Final = Refusal(encode_error("No id, token, or key supplied to websocket server"), "refused_incomplete")
-_TOO_LONG: Final = Refusal(encode_error("The id, token, or key is too long"), "refused_long")
+_TOO_LONG: Final = Refusal(encode_error("The id or token is too long"), "refused_long")
 _INVALID_KEY: Final = Refusal(encode_error("Invalid key provided"), "refused_key")
 _CROWDED: Final = Refusal(encode_error("Too many connections from this address"), "refused_connections")
 _FAILED: Final = Refusal(encode_error("Internal error"), "authenticate_failed")
 _DRAINING: Final = Refusal(None, "refused_draining")
+_OVERTAKEN: Final = Refusal(None, "refused_overtaken")
 _VERDICTS: Final = {
     Verdict.TAKEN: Refusal(ID_TAKEN, "refused_taken"),
     Verdict.FULL: Refusal(encode_error("Server has reached its concurrent user limit"), "refused_full"),
@@ -68,13 +70,19 @@ class Entrance:
     """
 
     def __init__(self, config: BrokerConfig, core: Core[LiveClient], rules: QueueRules, counts: Counter[str]) -> None:
-        self._config: Final = config
+        self._config = config
         self._core: Final = core
         self._rules: Final = rules
         self._counts: Final = counts
         self._trusted: Final = parse_networks(config.trusted_proxies)
+        self._arrivals: Final = itertools.count()
         self.connections: Final = ConnectionCounter(config.max_connections_per_ip)
         self.draining = False
+
+    def configure(self, config: BrokerConfig) -> None:
+        """For newcomers from now on; `trusted_proxies` and `key` stay as they were."""
+        self._config = config
+        self.connections.most = config.max_connections_per_ip
 
     def client_ip(self, request: Request) -> str:
         """Where a request comes from, behind trusted proxies."""
@@ -89,11 +97,11 @@ class Entrance:
 
     async def admit(self, connection: WebSocketConnection, request: Request, ip: str) -> tuple[LiveClient, bool] | None:
         """A client that may be registered at once, and whether it asked for meetings; None: it was refused."""
-        query = _parse(request.query)
+        query, arrived = _parse(request.query), next(self._arrivals)
         refusal = self._check(query) or await self._authenticate(query, ip, request)
         if refusal is None:
             # After the application's decision, which may take its time.
-            refusal = _DRAINING if self.draining else _VERDICTS.get(self._core.judge(query.id, query.token))
+            refusal = _DRAINING if self.draining else self._judge(query, arrived)
         if refusal is not None:
             await self.refuse(connection, refusal)
             return None
@@ -107,6 +115,7 @@ class Entrance:
             ip,
             rate_name(ip),
             time.time(),
+            arrived=arrived,
             connection=connection,
             outbox=Outbox(connection, self._rules),
             rate=rate,
@@ -124,12 +133,20 @@ class Entrance:
             pass
         await connection.aclose(CLOSE_CODE)
 
+    def _judge(self, query: Query, arrived: int) -> Refusal | None:
+        """Whether the id can be had; who came back once more while the application decided is not thrown out again."""
+        there = self._core.members.get(query.id)
+        verdict = self._core.judge(query.id, query.token)
+        if verdict is Verdict.RETURNS and there is not None and there.arrived > arrived:
+            return _OVERTAKEN
+        return _VERDICTS.get(verdict)
+
     def _check(self, query: Query) -> Refusal | None:
         if self.draining:
             return _DRAINING
         if not (query.id and query.token and query.key):
             return _INCOMPLETE
-        if max(len(query.id), len(query.token), len(query.key)) > self._config.max_id:
+        if max(len(query.id), len(query.token)) > self._config.max_id:
             return _TOO_LONG
         return _INVALID_KEY if query.key != self._config.key else None
 
@@ -155,5 +172,8 @@ class Entrance:
 
 def _parse(query: str) -> Query:
     """As browsers' ``URLSearchParams`` does; of several values the last one counts."""
-    found = dict(parse_qsl(query, keep_blank_values=True))
+    if "%" in query or "+" in query:
+        found = dict(parse_qsl(query, keep_blank_values=True))
+    else:  # there is nothing to decode
+        found = dict(part.partition("=")[::2] for part in query.split("&") if part)
     return Query(found.get("id", ""), found.get("token", ""), found.get("key", ""), found.get("relay") == "1")

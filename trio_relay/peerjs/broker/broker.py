@@ -21,8 +21,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import MappingProxyType
-from typing import Final
-from urllib.parse import parse_qsl
+from typing import Final, TypedDict
 
 import trio
 
@@ -70,19 +69,14 @@ class BrokerCore:
         start_soon: Callable[[Callable[[], Awaitable[None]]], None],
         admission: Admission | None = None,
     ) -> None:
-        self.config: Final = config
+        self.config = config
         self.counts: Final[Counter[str]] = Counter()
         self.start_time: Final = time.time()
         self._began: Final = trio.current_time()
         self._start_soon: Final = start_soon
         self._admission: Final = admission
-        self.tables: Final[Core[LiveClient]] = Core(
-            most_members=config.concurrent_limit,
-            alive_timeout=config.alive_timeout,
-            expire_timeout=config.expire_timeout,
-            limits=QueueLimits(config.queue_messages, config.queue_bytes, config.queued_messages, config.queued_bytes),
-        )
-        rules = QueueRules(
+        self.tables: Final[Core[LiveClient]] = Core(**_table_options(config))
+        self._rules: Final = QueueRules(
             policy="disconnect",
             most_bytes=config.slow_bytes,
             most_messages=config.slow_messages,
@@ -90,16 +84,26 @@ class BrokerCore:
             overflow=self._overflow,
             counts=self.counts,
         )
-        self.entrance: Final = Entrance(config, self.tables, rules, self.counts)
+        self.entrance: Final = Entrance(config, self.tables, self._rules, self.counts)
         self._router: Final = Router(config, self.tables, self.counts, self._leave, self._end)
         self.meetings: Final = (
-            Meetings(config, self.tables.is_registered, self.counts) if config.relayed is not None else None
+            Meetings(config, self.tables.is_registered, self.counts, self._proven)
+            if config.relayed is not None
+            else None
         )
         self._total = 0
         self._over = False
         self._present = 0  # clients that joined and have not been seen off
         self._all_gone: trio.Event | None = None
         self._someone = trio.Event()
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Goes by other options from now on; see `Broker.configure`."""
+        self.config = config
+        self.tables.configure(**_table_options(config))
+        self._rules.most_bytes, self._rules.most_messages = config.slow_bytes, config.slow_messages
+        self.entrance.configure(config)
+        self._router.configure(config)
 
     # One connection, in its own task
 
@@ -147,8 +151,11 @@ class BrokerCore:
             if client is not None and client.joined:
                 self._leave(client)
                 self.tables.forget(client)
-                with trio.CancelScope(shield=True):
-                    await self._see_off(client)
+                if client.goodbye is None and self.config.hooks.on_disconnect is None:
+                    client.outbox.abort()
+                else:
+                    with trio.CancelScope(shield=True):
+                        await self._see_off(client)
                 self._gone()
             if crowd is not None:
                 self.entrance.connections.release(crowd)
@@ -156,11 +163,12 @@ class BrokerCore:
     async def accept_meeting(self, connection: Connection, request: Request | None) -> None:
         """Serves one end of a meeting; a `Handler`."""
         assert self.meetings is not None
-        if request is not None and self._admission is not None:
-            query = dict(parse_qsl(request.query))
-            if self.tables.is_registered(query.get("id", ""), query.get("token", "")):
-                self._admission.proven(connection)
         await self.meetings.accept(connection, request)
+
+    def _proven(self, connection: Connection) -> None:
+        """The connection never has to make room for a stranger's."""
+        if self._admission is not None:
+            self._admission.proven(connection)
 
     async def _end_after(self, client: LiveClient, failure: Exception) -> None:
         """The connection failed, or the client broke a rule, which it is told."""
@@ -182,7 +190,7 @@ class BrokerCore:
 
     async def _see_off(self, client: LiveClient) -> None:
         """The last that is done for a client; bounded by the hook's timeout and two close timeouts."""
-        if not client.replaced:
+        if not (client.replaced or client.id in self.tables.members):
             with contextlib.suppress(HookFailed):  # there is nothing left that it could cost
                 await self._tell_hook("on_disconnect", client)
         if client.goodbye is not None:
@@ -193,8 +201,7 @@ class BrokerCore:
     # Coming and going
 
     def _join(self, client: LiveClient, relay: bool) -> None:
-        if self._admission is not None:
-            self._admission.proven(client.connection)
+        self._proven(client.connection)
         if self.tables.next_silent == math.inf:
             self._someone.set()
         replaced, frames = self.tables.enter(client, trio.current_time())
@@ -255,7 +262,7 @@ class BrokerCore:
     async def watch_silent(self) -> None:
         """Ends clients that have sent no HEARTBEAT for too long; for ever."""
         while True:
-            if self.tables.next_silent == math.inf:
+            while self.tables.next_silent == math.inf:  # who came may have gone before this task woke up
                 self._someone = trio.Event()
                 await self._someone.wait()
             await trio.sleep_until(self.tables.next_silent)
@@ -309,3 +316,19 @@ class BrokerCore:
             client.outbox.abort()
         if self.meetings is not None:
             self.meetings.abort()
+
+
+class _TableOptions(TypedDict):
+    most_members: int
+    alive_timeout: float
+    expire_timeout: float
+    limits: QueueLimits
+
+
+def _table_options(config: BrokerConfig) -> _TableOptions:
+    return {
+        "most_members": config.concurrent_limit,
+        "alive_timeout": config.alive_timeout,
+        "expire_timeout": config.expire_timeout,
+        "limits": QueueLimits(config.queue_messages, config.queue_bytes, config.queued_messages, config.queued_bytes),
+    }

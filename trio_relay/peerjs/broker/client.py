@@ -21,6 +21,7 @@ class LiveClient:
     Attributes:
         id: its id; `name`: the same as JSON.
         token: its secret.
+        arrived: its place in the order in which clients asked to be let in.
         crowd: whose limits it shares: its IP address or network.
         connected_at: Unix time in seconds.
         rate: of its messages; None: there is no limit.
@@ -32,8 +33,8 @@ class LiveClient:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "connected_at", "connection", "crowd", "goodbye", "id", "ip", "joined", "name", "outbox",
-        "rate", "registered", "replaced", "token",
+        "__weakref__", "arrived", "connected_at", "connection", "crowd", "goodbye", "id", "ip", "joined", "name",
+        "outbox", "rate", "registered", "replaced", "token",
     )
     # fmt: on
 
@@ -45,6 +46,7 @@ class LiveClient:
         crowd: str,
         connected_at: float,
         *,
+        arrived: int,
         connection: WebSocketConnection,
         outbox: Outbox,
         rate: TokenBucket | None,
@@ -52,6 +54,7 @@ class LiveClient:
         self.id: Final = id
         self.name: Final = encode_name(id)
         self.token: Final = token
+        self.arrived: Final = arrived
         self.ip: Final = ip
         self.crowd: Final = crowd
         self.connected_at: Final = connected_at

@@ -15,6 +15,7 @@ from typing import Final
 
 from ...limits import Limits
 from ...serving.client_address import parse_networks
+from ...serving.origins import require_origin
 from ...wire.addresses import parse_listen
 from .hooks import BrokerHooks
 
@@ -75,30 +76,31 @@ class BrokerConfig:
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed; the original's ``proxied``, which
             believes everybody.
         tls: for listening with ``wss`` and ``https``; the original's ``ssl``.
-        cors_origins: origins whose pages may read answers; None: all. The original's ``corsOptions``.
+        cors_origins: origins whose pages may read answers, as browsers name them; None: all. The original's
+            ``corsOptions``.
         generate_client_id: makes ids; called again while the id is in use, ten times at most.
         hooks: the application's functions.
-        max_connections_per_ip: WebSockets of one IP address (IPv6: of a /64).
+        max_connections_per_ip: WebSockets of clients of one IP address (IPv6: of a /64), without those of meetings.
         max_messages_per_second: of one client, on average; None: no limit. What exceeds it is dropped and counted; the
             client is not told, for an original client that gets an ERROR gives up.
         burst_messages: of one client, at once.
         max_message: of one received frame; a longer one closes its connection with 1009.
-        max_id: characters of an id, a token or a key; longer ones are refused.
-        queue_messages: that wait for one peer that is not there, half of them from one sender; one more is refused: its
-            sender is told at once, by EXPIRE.
+        max_id: characters of an id or a token; longer ones are refused.
+        queue_messages: that wait for one peer that is not there, half of them from one IP address (IPv6: a /64); one
+            more is refused: its sender is told at once, by EXPIRE.
         queue_bytes: likewise; a message takes 512 bytes beside its own.
-        queued_messages: that wait for all absent peers together, a quarter of them from one IP address (IPv6: a /64);
-            likewise.
+        queued_messages: that wait for all absent peers together, a quarter of them from one IP address; likewise.
         queued_bytes: likewise.
         slow_messages: that wait for one client that does not read; it is disconnected then, and who sent what did not
             fit is told by EXPIRE.
         slow_bytes: likewise.
         hook_timeout: for an asynchronous hook.
-        drain_timeout: how long `Broker.aclose` waits for clients to read what is left for them and to say goodbye.
+        drain_timeout: how long `Broker.aclose` waits for clients to read what is left for them and to say goodbye, and
+            for `BrokerHooks.on_disconnect`; two close timeouts (`Limits.close_timeout`) are enough for the clients.
         relayed: what the broker carries for peers that can not reach each other by WebRTC; None: nothing.
         open_metrics: serve ``/metrics`` to everybody, not only to this machine.
-        limits: of HTTP and of sockets. With a listener of its own, a broker has room for at least `concurrent_limit`
-            sockets and those of meetings, whatever `Limits.connections` says.
+        limits: of HTTP and of sockets. With a listener of its own, a broker has room for `concurrent_limit` sockets and
+            those of meetings, unless `Limits.connections` is another number than its default.
 
     Raises:
         ValueError: an option has a value that makes no sense; the message names it.
@@ -123,8 +125,8 @@ class BrokerConfig:
     burst_messages: int = 1000
     max_message: int = 1 * MIB
     max_id: int = 256
-    queue_messages: int = 128
-    queue_bytes: int = 256 * KIB
+    queue_messages: int = 1024
+    queue_bytes: int = 512 * KIB
     queued_messages: int = 65536
     queued_bytes: int = 64 * MIB
     slow_messages: int = 1024
@@ -147,6 +149,13 @@ class BrokerConfig:
             if value is not None:
                 _require_positive(name, value)
         parse_networks(self.trusted_proxies)
+        for origin in self.cors_origins or ():
+            require_origin("cors_origins", origin)
+
+    @property
+    def sockets(self) -> int:
+        """That it needs for all clients and all ends of meetings."""
+        return self.concurrent_limit + (2 * self.relayed.meetings if self.relayed is not None else 0)
 
     @property
     def prefix(self) -> str:

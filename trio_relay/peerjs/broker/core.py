@@ -52,8 +52,8 @@ class Verdict(enum.Enum):
 class QueueLimits(NamedTuple):
     """How much may wait; each message takes `MESSAGE_COST` bytes beside its own.
 
-    One sender has at most half of what may wait for one receiver, and one crowd a quarter of what may wait in all; so
-    nobody alone can keep others from waiting.
+    One crowd has at most half of what may wait for one receiver, and a quarter of what may wait in all; so nobody alone
+    can keep others from waiting.
     """
 
     messages: int
@@ -93,13 +93,13 @@ class _Amount:
 class _Queue:
     """What waits for one receiver: sender, crowd and frame of each message."""
 
-    __slots__ = ("amount", "by_sender", "messages", "since")
+    __slots__ = ("amount", "by_crowd", "messages", "since")
 
     def __init__(self, now: float) -> None:
         self.since: Final = now
         self.messages: Final[list[tuple[str, str, bytes]]] = []
         self.amount: Final = _Amount()
-        self.by_sender: Final[dict[str, _Amount]] = {}
+        self.by_crowd: Final[dict[str, _Amount]] = {}
 
 
 class Core(Generic[M]):
@@ -111,14 +111,20 @@ class Core(Generic[M]):
 
     def __init__(self, *, most_members: int, alive_timeout: float, expire_timeout: float, limits: QueueLimits) -> None:
         self.members: Final[dict[str, M]] = {}
-        self._most_members: Final = most_members
-        self._alive_timeout: Final = alive_timeout
-        self._expire_timeout: Final = expire_timeout
-        self._limits: Final = limits
+        self.configure(
+            most_members=most_members, alive_timeout=alive_timeout, expire_timeout=expire_timeout, limits=limits
+        )
         self._heard: Final[OrderedDict[M, float]] = OrderedDict()
         self._queues: Final[OrderedDict[str, _Queue]] = OrderedDict()
         self._all: Final = _Amount()
         self._by_crowd: Final[dict[str, _Amount]] = {}
+
+    def configure(self, *, most_members: int, alive_timeout: float, expire_timeout: float, limits: QueueLimits) -> None:
+        """Goes by these from now on; who is there, and what waits, stays."""
+        self._most_members = most_members
+        self._alive_timeout = alive_timeout
+        self._expire_timeout = expire_timeout
+        self._limits = limits
 
     # Members
 
@@ -200,7 +206,7 @@ class Core(Generic[M]):
             return False
         if not (crowd or _Amount()).fits(size, limits.all_messages / 4, limits.all_bytes / 4):
             return False
-        share = None if queue is None else queue.by_sender.get(sender.id)
+        share = None if queue is None else queue.by_crowd.get(sender.crowd)
         if not (share or _Amount()).fits(size, limits.messages / 2, limits.bytes / 2):
             return False
         if queue is None:
@@ -212,7 +218,7 @@ class Core(Generic[M]):
             self._all,
             self._by_crowd.setdefault(sender.crowd, _Amount()),
             queue.amount,
-            queue.by_sender.setdefault(sender.id, _Amount()),
+            queue.by_crowd.setdefault(sender.crowd, _Amount()),
         ):
             amount.add(size)
         return True
@@ -229,7 +235,7 @@ class Core(Generic[M]):
             if queue.since + self._expire_timeout > now:
                 break
             del self._queues[receiver]
-            found += [Expired(sender, receiver) for sender in queue.by_sender]
+            found += [Expired(sender, receiver) for sender in dict.fromkeys(sender for sender, _, _ in queue.messages)]
             self._release(queue)
         return found
 

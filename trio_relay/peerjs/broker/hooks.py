@@ -58,7 +58,8 @@ class BrokerHooks:
         authenticate: decides about a client before it can take an id, after its key was found right: None or True lets
             it in; False refuses it, and a text does so with these words.
         on_connection: a client was registered, or came back on another socket; the original's event ``connection``.
-        on_disconnect: a client is gone, and has not come back on another socket; the original's event ``disconnect``.
+        on_disconnect: a client is gone, and nobody has come (back) under its id meanwhile; the original's event
+            ``disconnect``.
         on_message: a client sent a frame: client, type, receiver or None, payload; the original's event ``message``.
             Every frame is decoded whole for it, which costs throughput.
         on_error: a frame that is none, or a client that broke a rule: what went wrong; the original's event ``error``.

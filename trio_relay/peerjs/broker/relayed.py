@@ -31,11 +31,9 @@ from ...serving.rates import ConnectionCounter
 from ...transports.connection import Connection
 from ...transports.routes import Request
 from ...transports.websocket import WebSocketConnection
-from .config import BrokerConfig, RelayedConfig
+from .config import KIB, BrokerConfig, RelayedConfig
 
 __all__ = ["MAX_RELAYED", "Meetings"]
-
-KIB: Final = 1024
 
 MAX_RELAYED: Final = 128 * KIB
 """Bytes in one message; a route that leads here takes no longer ones."""
@@ -234,18 +232,26 @@ class Meetings:
         config: `relayed` says how many, for how long, how much of them.
         is_registered: whether a client is connected under this id with this token.
         counts: ``meetings_begun``, ``meetings_bytes``, what was refused and why, and how meetings ended.
+        proven: called with a connection that has got into a meeting.
 
     Raises:
         ValueError: `BrokerConfig.relayed` is None.
     """
 
-    def __init__(self, config: BrokerConfig, is_registered: Callable[[str, str], bool], counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        is_registered: Callable[[str, str], bool],
+        counts: Counter[str],
+        proven: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
         if config.relayed is None:
             raise ValueError("expected BrokerConfig.relayed, for there are no meetings without it")
         self._config: Final = config
         self._relayed: Final = config.relayed
         self._limits: Final[Limits] = config.limits
         self._is_registered: Final = is_registered
+        self._proven: Final = proven
         self._counts: Final = counts
         self._trusted: Final = parse_networks(config.trusted_proxies)
         self._per_ip: Final = ConnectionCounter(config.relayed.meetings_per_ip)
@@ -270,15 +276,15 @@ class Meetings:
         try:
             try:
                 key, end = self._enter(connection, request)
-            except _Refused as refused:
-                self._counts[refused.counter] += 1
-                ending = refused.ending
-            else:
+                self._proven(connection)
                 try:
                     await end.run()
                 finally:
                     self._leave(key, end)
                 ending = end.ending
+            except _Refused as refused:
+                self._counts[refused.counter] += 1
+                ending = refused.ending
             await connection.aclose(ending.code, ending.reason)
         finally:
             self._connections.discard(connection)

@@ -62,10 +62,14 @@ class Router:
         self._counts: Final = counts
         self._leave: Final = leave
         self._end: Final = end
-        self._hooks: Final = config.hooks
-        self._hook_timeout: Final = config.hook_timeout
-        self._max_id: Final = config.max_id
+        self.configure(config)
         self.bytes_in = self.bytes_out = self.relayed = 0
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Goes by other options from now on."""
+        self._hooks = config.hooks
+        self._hook_timeout = config.hook_timeout
+        self._max_id = config.max_id
 
     async def take(self, client: LiveClient, batch: Sequence[bytes]) -> None:
         """Deals with all messages of one read; waits for hooks, and for a client to read what it caused.

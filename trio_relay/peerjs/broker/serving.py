@@ -13,7 +13,7 @@ from ...limits import Limits
 from ...node.services import raise_alone
 from ...transports.admission import Admission, TransportStatistics
 from ...transports.http import serve_http
-from ...transports.routes import Guard, Request, Response, Route
+from ...transports.routes import Check, Request, Response, Route
 from ...wire.json import JSONValue
 from .broker import BrokerCore
 from .config import BrokerConfig
@@ -21,7 +21,10 @@ from .pages import Pages
 from .relayed import MAX_RELAYED
 from .statistics import BrokerStatistics
 
-__all__ = ["Broker", "serve_broker"]
+__all__ = ["FIXED", "Broker", "serve_broker"]
+
+FIXED: Final = frozenset({"listen", "path", "key", "tls", "trusted_proxies", "max_message", "relayed", "limits"})
+"""The options that a broker keeps while it runs."""
 
 _BAD_PATH: Final = Response.typed(400, b"Bad Request", "text/html")
 
@@ -62,6 +65,27 @@ class Broker:
         scheme = "http" if self._core.config.tls is None else "https"
         return tuple(f"{scheme}://{address}{self._core.config.prefix}" for address in self.addresses)
 
+    @property
+    def config(self) -> BrokerConfig:
+        """The options that it goes by now."""
+        return self._core.config
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Changes limits, timeouts, hooks and pages while clients stay connected.
+
+        A rate of messages is for newcomers; a shorter `alive_timeout` begins to count when the former one would have
+        been over for the client that was silent for longest. A listener of the broker's own keeps the room for sockets
+        that it began with.
+
+        Raises:
+            ValueError: an option is not as it was that can not be changed: ``listen``, ``path``, ``key``, ``tls``,
+                ``trusted_proxies``, ``max_message``, ``relayed``, ``limits``.
+        """
+        for name in sorted(FIXED):
+            if getattr(config, name) != getattr(self.config, name):
+                raise ValueError(f"expected the {name} that the broker was started with: it can not be changed")
+        self._core.configure(config)
+
     def statistics(self) -> BrokerStatistics:
         """A snapshot."""
         return self._core.statistics()
@@ -87,7 +111,8 @@ class Broker:
                 signalling,
                 respond=respond,
                 upgrade=core.accept,
-                guard=_only_at(signalling),
+                check=_only_at(signalling),
+                speaks_first=core.config.hooks.authenticate is None,
                 raw=True,
                 max_message=core.config.max_message,
             )
@@ -98,7 +123,7 @@ class Broker:
                     meeting,
                     respond=respond,
                     upgrade=core.accept_meeting,
-                    guard=_only_at(meeting),
+                    check=_only_at(meeting),
                     max_message=MAX_RELAYED,
                 )
             )
@@ -113,7 +138,8 @@ class Broker:
     async def aclose(self) -> None:
         """Ends the broker politely: stops listening, closes all clients, what waits for them sent; idempotent.
 
-        Takes `BrokerConfig.drain_timeout` at most. When it returns, `serve_broker` does.
+        Takes `BrokerConfig.drain_timeout` at most, and with a listener of its own up to `BrokerConfig.hook_timeout` if
+        `BrokerHooks.on_disconnect` takes so long. When it returns, `serve_broker` does.
         """
         self._stop_listening()
         try:
@@ -173,21 +199,21 @@ async def _start(config: BrokerConfig, nursery: trio.Nursery, ended: trio.Event,
     return broker
 
 
-def _only_at(path: str) -> Guard:
+def _only_at(path: str) -> Check:
     """Refuses upgrades at what else a route owns, as the original does."""
 
-    async def guard(request: Request) -> Response | None:
+    def check(request: Request) -> Response | None:
         return None if request.path == path else _BAD_PATH
 
-    return guard
+    return check
 
 
 def _limits(config: BrokerConfig) -> Limits:
-    """With room for as many sockets as there may be clients, ends of meetings, and strangers."""
+    """With room for as many sockets as there may be clients, ends of meetings, and strangers, unless somebody chose."""
     limits = config.limits
-    meetings = 2 * config.relayed.meetings if config.relayed is not None else 0
-    wanted = config.concurrent_limit + meetings + limits.unproven_connections
-    return replace(limits, connections=max(limits.connections, wanted))
+    if limits.connections != Limits().connections:
+        return limits
+    return replace(limits, connections=max(limits.connections, config.sockets + limits.unproven_connections))
 
 
 async def _listen(

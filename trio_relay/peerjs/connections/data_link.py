@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -19,9 +20,13 @@ from ..serialization.serializer import Serializer
 from .channel_pipe import ChannelPipe
 from .data_connection import DataConnection
 from .early import Key
+from .held import HoldsTooMuch
 from .host import Host
 
 __all__ = ["DataLink"]
+
+_WAITING: Final = 30.0
+"""Seconds that an offer may wait for its turn: then whoever made it waits no more."""
 
 
 class DataLink:
@@ -34,7 +39,9 @@ class DataLink:
     """
 
     def __init__(self, host: Host, peer: str, offer: Offer, serializer: Serializer, *, incoming: bool) -> None:
-        self.connection: Final = DataConnection(peer, offer, serializer, host.limits, self.stop)
+        self.connection: Final = DataConnection(
+            peer, offer, serializer, host.limits, host.held, self.stop, incoming=incoming
+        )
         self._host: Final = host
         self._serializer: Final = serializer
         self._peer: Final = peer
@@ -93,6 +100,10 @@ class DataLink:
             with self._scope:
                 async with self._open() as pipe:
                     await self._serve(pipe, task_status)
+        except BaseException:
+            # Cancelled, alone or in a group; who has the connection must not take that for the other side's closing.
+            self.connection.abandon()
+            raise
         finally:
             self.connection.end()
         if not self._opened:
@@ -109,7 +120,12 @@ class DataLink:
             task_status.started(connection)
             try:
                 await connection.read()
+            except trio.ClosedResourceError:
+                pass  # it was closed here meanwhile
             except trio.BrokenResourceError as error:
+                connection.fail(str(error))
+            except HoldsTooMuch as error:
+                counts["receive_total_full"] += 1
                 connection.fail(str(error))
             except RemoteProtocolError as error:
                 counts["connection_bad_data"] += 1
@@ -150,9 +166,21 @@ class DataLink:
 
     async def _enter(self, stack: AsyncExitStack) -> DataChannel:
         """Negotiates; `stack` closes what comes of it."""
-        async with self._host.answering if self._incoming else self._host.offering:
+        places = self._host.answering if self._incoming else self._host.offering
+        with trio.move_on_after(self._patience) as waiting:
+            await places.acquire()
+        if waiting.cancelled_caught:
+            raise NegotiationFailed("too many other connections are being made")
+        try:
             opened = await stack.enter_async_context(self._negotiation.run())
+        finally:
+            places.release()
         return opened.channel
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for a place; for our own offer the caller has the deadline, of another's nobody knows it."""
+        return _WAITING if self._incoming else math.inf
 
     def _explain(self, error: NegotiationFailed) -> PeerError:
         if self._refusal is not None:

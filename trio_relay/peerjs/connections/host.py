@@ -18,6 +18,7 @@ from ..messages import Answer, CandidateMessage, Offer
 from ..options import PeerLimits
 from .data_connection import DataConnection
 from .early import Key
+from .held import Held
 from .media_connection import MediaConnection
 
 __all__ = ["Fallback", "Host", "Link"]
@@ -47,6 +48,7 @@ class Host(Protocol):
     Attributes:
         id: the peer's; `""` before the broker knows it.
         counts: drops, refusals and failures by name.
+        held: what its connections hold of what was not received.
         offering, answering: a place for each attempt at WebRTC at once. Two peers that have all places taken by offers
             to each other must be able to answer.
     """
@@ -62,6 +64,9 @@ class Host(Protocol):
 
     @property
     def counts(self) -> Counter[str]: ...
+
+    @property
+    def held(self) -> Held: ...
 
     @property
     def limits(self) -> PeerLimits: ...

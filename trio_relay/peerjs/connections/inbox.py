@@ -25,7 +25,7 @@ class Inbox:
         self._most_bytes: Final = most_bytes
         self._values: Final[deque[tuple[Any, int]]] = deque()
         self._bytes = 0
-        self._ended = False
+        self._ended = self._closed = False
         self._readers: Final = trio.lowlevel.ParkingLot()
         self._writer: Final = trio.lowlevel.ParkingLot()
         self._turns: Final = Turns()
@@ -34,12 +34,19 @@ class Inbox:
         return len(self._values)
 
     @property
+    def bytes(self) -> int:
+        """Of what waits."""
+        return self._bytes
+
+    @property
     def full(self) -> bool:
         """Whether the writer should wait."""
         return len(self._values) >= self._most or self._bytes >= self._most_bytes
 
     def put(self, value: Any, size: int) -> None:
-        """Adds a value; whether there is room for it, `wait_room` has said before."""
+        """Adds a value; whether there is room for it, `wait_room` has said before. After `close` it is dropped."""
+        if self._closed:
+            return
         self._values.append((value, size))
         self._bytes += size
         self._readers.unpark()
@@ -54,6 +61,13 @@ class Inbox:
         self._ended = True
         self._readers.unpark_all()
         self._writer.unpark_all()
+
+    def close(self) -> None:
+        """Nobody will take a value any more: those that wait and those that come are dropped."""
+        self._closed = True
+        self._values.clear()
+        self._bytes = 0
+        self.end()
 
     async def get(self) -> Any:
         """The next value.

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from ...exceptions import NegotiationFailed, PeerError
+from ...exceptions import NegotiationFailed, PeerError, RemoteProtocolError
 from ...node.negotiation import Negotiation
 from ...node.services import raise_alone
 from ...transports.webrtc import DataChannel
@@ -22,6 +22,7 @@ from ..fallback.carrier import Carrier
 from ..fallback.lasting import LastingPipe
 from ..fallback.sealing import ENTROPY, RelayKey, Role, agree
 from ..messages import Answer, Offer, RelayTerms, encode_answer, encode_offer
+from ..options import log
 from ..pipe import Pipe
 from ..serialization.serializer import Serializer
 from .channel_pipe import ChannelPipe
@@ -160,15 +161,20 @@ class LastingLink(DataLink):
             # It did not answer this time; it will come to this meeting if it has the offer.
             theirs = replace(theirs, broker=self._ours.broker if theirs.broker is not None else None)
         mine = self._host.id
-        secret = agree(
-            self._key,
-            theirs.key,
-            self._role,
-            connection_id=self._offer.connection_id,
-            originator=self._peer if self._incoming else mine,
-            answerer=mine if self._incoming else self._peer,
-            round_=number,
-        )
+        try:
+            secret = agree(
+                self._key,
+                theirs.key,
+                self._role,
+                connection_id=self._offer.connection_id,
+                originator=self._peer if self._incoming else mine,
+                answerer=mine if self._incoming else self._peer,
+                round_=number,
+            )
+        except RemoteProtocolError as error:
+            self._host.counts["lasting_bad_keys"] += 1
+            log.warning("no relay to %r: %s", self._peer, error)
+            return None
         return self._fallback.relays.open(self._peer, self._ours, theirs, secret)
 
     # Its negotiation

@@ -19,7 +19,8 @@ __all__ = ["MediaConnection"]
 class MediaConnection:
     """A call; made by `Peer.call`, which returns when it was answered, and by `Peer.accept`, for `answer` or `aclose`.
 
-    Remote tracks are an async iteration: ``async for track in connection``. It ends with the call; there may be none.
+    Remote tracks are an async iteration: ``async for track in connection``. It ends when there are no more; there may be
+    none at all.
 
     When a caller gives up before it is answered, nothing tells the other side: `answer` then fails.
     """
@@ -116,10 +117,10 @@ class MediaConnection:
             raise PeerError("negotiation-failed", f"call of {self._peer}: {self._reason}")
 
     async def receive_track(self) -> RemoteTrack:
-        """Waits for the next remote track; for one task at a time.
+        """The next of the other side's tracks; waits until the call is open.
 
         Raises:
-            trio.EndOfChannel: the call is over.
+            trio.EndOfChannel: the other side sends no more of them, or the call is over.
             trio.ClosedResourceError: it was closed here.
         """
         if not self._settled.is_set():
@@ -129,7 +130,10 @@ class MediaConnection:
             if self._closing:
                 raise trio.ClosedResourceError("the call was closed here")
             raise trio.EndOfChannel(self._reason)
-        tracks = await self._media.wait_tracks(self._taken + 1)
+        await trio.lowlevel.checkpoint()
+        tracks = self._media.remote_tracks
+        if self._taken == len(tracks):
+            raise trio.EndOfChannel(f"the other side sends {len(tracks)} tracks, and no more")
         self._taken += 1
         return tracks[self._taken - 1]
 

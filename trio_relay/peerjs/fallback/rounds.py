@@ -12,7 +12,8 @@ Which carrier is used, by both sides:
 4. When a data channel that has counted breaks, the originator begins the next round at once. The answerer goes to the
    relay of the same round and waits there: if the data channel never counted for the originator, it comes, too, and
    otherwise its next OFFER does.
-5. A carrier over which nothing came for `Timing.silence` seconds is broken; each side says something every
+5. Where there is no relay in common, and no carrier has ever counted, the originator gives up after the first round.
+6. A carrier over which nothing came for `Timing.silence` seconds is broken; each side says something every
    `Timing.keepalive` seconds.
 
 So each side uses one carrier at a time, and both only ever move on, in the same order. What was sent over a carrier
@@ -231,6 +232,8 @@ class Rounds:
         """Uses the relay of the round."""
         opening, opened = self._open_relay(round_), self.opened
         if opening is None:
+            if self._role == "originator" and not self.opened:
+                self.fail("negotiation-failed", f"no relay in common, and no WebRTC: {self._reason}")
             return
         with trio.move_on_after(self._timing.relay_patience) as scope:
             try:

@@ -15,8 +15,9 @@ from .serializer import CLOSE, SerializerLimits
 __all__ = ["BinarySerializer"]
 
 _TOO_BIG: Final = 1009
-_STRUCTURE: Final = 4
-"""Bytes of memory that lists and dicts may take for each byte that a value may have."""
+_BYTES_PER_STRUCTURE: Final = 2
+"""Bytes that a value may have for each byte of memory that its lists and dicts may take: a value of them alone would
+take seconds to read, in which nobody is served."""
 _LEAST_STRUCTURE: Final = 1 << 20
 
 
@@ -32,7 +33,7 @@ class BinarySerializer:
 
     def __init__(self, limits: SerializerLimits) -> None:
         self._limits: Final = limits
-        self._max_structure: Final = max(_STRUCTURE * limits.max_value, _LEAST_STRUCTURE)
+        self._max_structure: Final = max(limits.max_value // _BYTES_PER_STRUCTURE, _LEAST_STRUCTURE)
         self._assembler: Final = Assembler(limits)
         self._sets_sent = 0
         self.ignored = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...exceptions import LocalProtocolError, RemoteProtocolError
+from .javascript import well_formed
 from .serializer import SerializerLimits
 from .values import BytesLike, as_bytes
 
@@ -15,7 +16,7 @@ _TOO_BIG: Final = 1009
 
 
 class RawSerializer:
-    """A str is a text message, and what is bytes-like a binary one, in both directions."""
+    """A str is a text message (lone surrogates become U+FFFD), what is bytes-like a binary one, in both directions."""
 
     name: Final = "raw"
     is_stream: Final = False
@@ -28,7 +29,7 @@ class RawSerializer:
     def encode(self, value: Any) -> Iterable[bytes | str]:
         """See `Serializer.encode`: one message."""
         if isinstance(value, str):
-            return (str.__str__(value),)
+            return (str.__str__(value) if value.isascii() else well_formed(value),)
         if isinstance(value, BytesLike):
             return (bytes(as_bytes(value)),)
         raise LocalProtocolError(f"expected str or bytes on a raw connection, not {type(value).__name__}")

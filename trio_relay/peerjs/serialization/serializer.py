@@ -29,7 +29,7 @@ class SerializerLimits:
 
     Attributes:
         max_value: bytes of one received value, and of all unfinished ones together; one that exceeds it is refused as
-            soon as that is known.
+            soon as that is known. Under ``binary`` lists and dicts in it may take half as much memory, or 1 MiB.
         max_depth: how deep a value may nest, received or sent; a scalar has depth 0. At most `MAX_DEPTH`.
         max_unfinished: values of which some parts have arrived and others have not.
     """
@@ -81,7 +81,8 @@ class Serializer(Protocol):
         """The values that this message completes, in their order: none, one, or several; `CLOSE` may be among them.
 
         Raises:
-            RemoteProtocolError: the other side broke a rule; the connection ends. Nothing else is raised.
+            RemoteProtocolError: the other side broke a rule; the connection ends. So it does at any other error, which
+                is logged as a fault of the serializer.
         """
         ...
 

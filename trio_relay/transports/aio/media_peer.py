@@ -81,15 +81,6 @@ class MediaPeer(Session):
         """Plain. Those of the other side, as far as its description is known."""
         return tuple(self._tracks)
 
-    async def wait_tracks(self, count: int) -> tuple[RemoteTrack, ...]:
-        """Trio. Waits until there are so many, and returns all that there are."""
-        await trio.lowlevel.checkpoint()
-        while len(self._tracks) < count:
-            if self._fate.over:
-                raise trio.EndOfChannel(await self.wait_closed())
-            await self._changed.park()
-        return self.remote_tracks
-
     # asyncio
 
     async def _make_offer(self, tracks: Sequence[MediaTrack], label: str) -> str:
@@ -135,7 +126,6 @@ class MediaPeer(Session):
     def _on_track(self, track: MediaStreamTrack) -> None:
         receiver = next(receiver for receiver in self._aio.getReceivers() if receiver.track is track)
         self._tracks.append(RemoteTrack(receiver, track, self._fate, self._counters))
-        self._changed.unpark_all()
 
     def _on_data_channel(self, channel: Any) -> None:
         if self._channel is None:
