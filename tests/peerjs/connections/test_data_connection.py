@@ -146,6 +146,25 @@ async def test_a_broken_connection_is_an_error_after_what_arrived(autojump_clock
         assert world.peers["alice"].statistics().connections == 0
 
 
+async def test_who_is_sending_when_it_breaks_is_told_so(autojump_clock: MockClock) -> None:
+    """Whichever of its tasks Trio wakes first."""
+    async with open_world() as world:
+        stuck = WebRTCConfig(factory=world.webrtc.behaving(Behaviour(rate=1)))
+        alice = await world.open_peer("alice", config=stuck)
+        await world.open_peer("bob")
+
+        async def send(connection: DataConnection) -> None:
+            with pytest.raises(PeerError) as caught:
+                await connection.send(b"x" * MIB)
+            assert caught.value.type == "connection-closed"
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(send, await alice.connect("bob"))
+            await trio.sleep(1)
+            world.webrtc.break_channels()
+
+
 GARBAGE: list[tuple[str, bytes | str]] = [
     ("binary", b"\xd9\xff\xff\xff\xff"),
     ("binary", b"\xdd\xff\xff\xff\xff"),

@@ -19,8 +19,8 @@ __all__ = ["MediaConnection"]
 class MediaConnection:
     """A call; made by `Peer.call`, which returns when it was answered, and by `Peer.accept`, for `answer` or `aclose`.
 
-    Remote tracks are an async iteration: ``async for track in connection``. It ends when there are no more; there may be
-    none at all.
+    Remote tracks are an async iteration: ``async for track in connection``. It ends when there are no more; there
+    may be none at all.
 
     When a caller gives up before it is answered, nothing tells the other side: `answer` then fails.
     """
