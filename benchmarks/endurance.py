@@ -34,7 +34,9 @@ __all__ = [
     "points",
     "receive_all",
     "run",
+    "said",
     "send_all",
+    "started",
     "transfer",
     "transferred",
 ]
@@ -148,11 +150,11 @@ def transfer(size: int) -> Sample:
         RuntimeError: it took too long, or is not what was sent; or the link was another one.
     """
     patience = _START_TIMEOUT + size / _SLOWEST
-    with run_relay() as relay, _process(_receive, relay.url) as receiver:
-        to = _said(receiver, _START_TIMEOUT)
-        with _process(_send, relay.url, to, max(size // PIECE, 1)) as sender:
-            sent: Side = _said(sender, patience)
-            came: Side = _said(receiver, _START_TIMEOUT)
+    with run_relay() as relay, started(_receive, relay.url) as receiver:
+        to = said(receiver, _START_TIMEOUT)
+        with started(_send, relay.url, to, max(size // PIECE, 1)) as sender:
+            sent: Side = said(sender, patience)
+            came: Side = said(receiver, _START_TIMEOUT)
     return transferred(sent, came)
 
 
@@ -176,7 +178,7 @@ def transferred(sent: Side, came: Side) -> Sample:
 
 
 @contextmanager
-def _process(target: Callable[..., None], *arguments: object) -> Iterator[Pipe]:
+def started(target: Callable[..., None], *arguments: object) -> Iterator[Pipe]:
     """One that says something over a pipe, and is ended at the end of the block."""
     ours, theirs = _SPAWN.Pipe(duplex=False)
     process = _SPAWN.Process(target=target, args=(theirs, *arguments), daemon=True)
@@ -190,7 +192,13 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[Pipe]:
         ours.close()
 
 
-def _said(pipe: Pipe, timeout: float) -> Any:
+def said(pipe: Pipe, timeout: float) -> Any:
+    """What it says next.
+
+    Raises:
+        RuntimeError: it says nothing for so many seconds.
+        EOFError: it has ended.
+    """
     if not pipe.poll(timeout):
         raise RuntimeError(f"a process said nothing for {timeout:g} s; its own output may say why")
     return pipe.recv()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from . import endurance
+from . import endurance, peerjs_transfer
 from .report import Case, Options, Report, Sample, measure
 from .set_ups import BARE, NODES, compare_set_ups
 
@@ -53,6 +53,8 @@ def run(report: Report, options: Options) -> None:
         return
     if options.cycles or options.transfer:
         endurance.run(report, options)
+        if options.transfer:
+            peerjs_transfer.run(report, options)
         return
     _compare_throughput(report, options)
     compare_set_ups(report, options)

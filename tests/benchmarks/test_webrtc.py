@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from benchmarks import endurance, set_ups, webrtc
+from benchmarks import endurance, peerjs_transfer, set_ups, webrtc
+from benchmarks.memory import MIB
 from benchmarks.report import Options, Report
 from benchmarks.results import Results
 from benchmarks.set_ups import BARE, NODES
@@ -93,6 +94,17 @@ async def test_a_transfer_is_whole() -> None:
     with pytest.raises(RuntimeError, match="the digests differ"):
         endurance.transferred(replace(sent, digest="other"), came)
     assert endurance.transferred(sent, replace(came, pieces=4, digest="other")).lost == 2
+
+
+def test_a_value_that_two_peers_agree_on_is_a_sample() -> None:
+    sent = peerjs_transfer.Side(1.0, "digest", 5 * MIB, 6 * MIB, "relay")
+    came = replace(sent, at=3.0, peak=7 * MIB)
+    sample = peerjs_transfer.transferred(4_000_000, "relay", sent, came)
+    assert (sample.values["MB/s"], sample.values["receiver peak MiB"]) == (2.0, 7.0)
+    with pytest.raises(RuntimeError, match="the digests differ"):
+        peerjs_transfer.transferred(1, "relay", sent, replace(came, digest="other"))
+    with pytest.raises(RuntimeError, match="expected a connection over webrtc, not relay and webrtc"):
+        peerjs_transfer.transferred(1, "webrtc", sent, replace(came, transport="webrtc"))
 
 
 def test_without_aiortc_the_report_says_so(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:

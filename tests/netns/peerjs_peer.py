@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -131,7 +132,7 @@ async def make_peer(options: argparse.Namespace) -> AsyncIterator[peerjs.Peer]:
 
 async def main(options: argparse.Namespace) -> None:
     if options.patience is not None:
-        opening.Timing = lambda **times: Timing(patience=options.patience, **times)  # type: ignore[assignment, misc]
+        vars(opening)["Timing"] = partial(Timing, patience=options.patience)
     async with make_peer(options) as peer:
         tell("registered", id=peer.id)
         await Program(peer).run()

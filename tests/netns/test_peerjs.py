@@ -165,7 +165,16 @@ async def test_without_udp_the_broker_carries_everything() -> None:
             assert (await bob.event(event="accepted"))["transport"] == "relay"
             for reply in await exchange(alice, bob, 20 * MB):
                 assert reply["transport"] == "relay"
+            assert meetings(layout) == 1
             await stopped_sender(alice, bob)
+
+
+def meetings(layout: Layout) -> int:
+    """At the broker: connections that it carries."""
+    ask = f"print(urllib.request.urlopen('http://{layout.address}:{PORT}/health').read().decode())"
+    health = json.loads(layout.relay.run(sys.executable, "-c", f"import urllib.request; {ask}"))
+    found: int = health["peerjs"]["meetings"]
+    return found
 
 
 async def stopped_sender(alice: Peer, bob: Peer) -> None:
@@ -206,6 +215,7 @@ async def test_behind_firewalls_the_overlay_carries_everything() -> None:
             await bob.event(event="accepted")
             for reply in await exchange(alice, bob, 20 * MB):
                 assert reply["transport"] == "relay"
+            assert meetings(layout) == 0
 
 
 async def test_when_udp_ends_in_the_middle_the_broker_carries_the_rest() -> None:

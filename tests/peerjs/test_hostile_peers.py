@@ -158,6 +158,23 @@ async def test_an_offer_does_not_wait_for_its_turn_for_ever(autojump_clock: Mock
                 assert trio.current_time() < 31
 
 
+@pytest.mark.parametrize("bound", ["negotiations", "connections"])
+async def test_one_peer_does_not_take_all_places(autojump_clock: MockClock, bound: str) -> None:
+    async with open_world() as world:
+        config = WebRTCConfig(factory=world.webrtc.factory, negotiations=4 if bound == "negotiations" else 16)
+        limits = PeerLimits(connections=8 if bound == "connections" else 256)
+        bob = await world.open_peer("bob", config=config, limits=limits)
+        alice, _ = await world.open_peer("alice"), await world.open_peer("mallory")
+        async with world.webrtc.factory(WebRTCConfig()) as connection:
+            sdp = await connection.create_offer("evil")
+            for number in range(20):
+                offer(world, sdp, connectionId=f"dc_{number}")
+            await trio.sleep(1)
+            await alice.connect("bob")
+            assert trio.current_time() < 2
+            assert bob.statistics().counts.get("connections_full", 0) == (16 if bound == "connections" else 0)
+
+
 CHUNKS = list(split([bytes(600 * KIB)], 1))
 
 

@@ -199,6 +199,7 @@ async def test_a_missing_peer_is_an_error_when_its_messages_expire() -> None:
 
 async def test_a_call_is_heard_on_both_sides() -> None:
     async with brokering() as port, two_peers(port) as (alice, bob):
+        heard = trio.Event()
 
         async def answer() -> None:
             called = await bob.accept()
@@ -207,6 +208,7 @@ async def test_a_call_is_heard_on_both_sides() -> None:
             await called.answer([Tone()])
             track = await called.receive_track()
             assert (await track.receive()).sample_rate == 48000
+            heard.set()
             await called.wait_closed()
 
         with trio.fail_after(SOON):
@@ -215,4 +217,5 @@ async def test_a_call_is_heard_on_both_sides() -> None:
                 call = await alice.call("bob", [Tone()], metadata="ring")
                 track = await call.receive_track()
                 assert (await track.receive()).sample_rate == 48000
+                await heard.wait()
                 await call.aclose()

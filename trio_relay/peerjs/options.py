@@ -41,8 +41,8 @@ class PeerLimits:
     """What a peer holds at most; times are seconds, sizes bytes.
 
     Attributes:
-        connections: data and media connections at once, those included that are being made; an offer beyond is
-            dropped, counted.
+        connections: data and media connections at once, those included that are being made, of which half may be
+            with one other peer; an offer beyond is dropped, counted.
         backlog: incoming connections that wait for `Peer.accept`; one more is closed, counted.
         receive_messages: received values of one connection that wait for `DataConnection.receive`; more are not read
             from the network, so the other side waits.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -76,6 +77,7 @@ class Switchboard:
         self.counts: Final = counts
         self.offering: Final = trio.CapacityLimiter(webrtc.config.negotiations)
         self.answering: Final = trio.CapacityLimiter(webrtc.config.negotiations)
+        self._answering_to: Final = WeakValueDictionary[str, trio.CapacityLimiter]()
         self.serializers: Final = serializers
         self.links: Final = LinkTable()
         self.accepting: Final[deque[AnyConnection]] = deque()
@@ -93,6 +95,14 @@ class Switchboard:
         """This peer's, as the broker knows it; `""` before that."""
         assert self._registration is not None
         return self._registration.id or ""
+
+    def answering_to(self, peer: str) -> trio.CapacityLimiter:
+        """See `Host.answering_to`."""
+        limiter = self._answering_to.get(peer)
+        if limiter is None:
+            # It lasts as long as somebody holds it.
+            limiter = self._answering_to[peer] = trio.CapacityLimiter(-(-self.answering.total_tokens // 2))
+        return limiter
 
     def signal(self, frame: bytes) -> None:
         """Sends a frame to the broker; see `Host.signal`."""
@@ -140,7 +150,7 @@ class Switchboard:
         link = self.links.get(key)
         if link is not None and link.on_offer(offer):
             return
-        if link is None and len(self.links) >= self.limits.connections:
+        if link is None and self._is_full(peer):
             self.counts["connections_full"] += 1
             log.warning("offer of %s dropped: there are %d connections", printable(peer), len(self.links))
             return
@@ -148,6 +158,12 @@ class Switchboard:
         self.links.add(made)
         self._replay(key, made)
         self._services.start_soon(self._run_incoming, made)
+
+    def _is_full(self, peer: str) -> bool:
+        """Whether there is no place for an offer of this peer; half of all may be in the making with one."""
+        most = self.limits.connections
+        making = sum(not link.connection.open for link in self.links.of_peer(peer))
+        return len(self.links) >= most or making >= -(-most // 2)
 
     def _incoming(self, peer: str, offer: Offer) -> DataLink | MediaLink:
         if offer.kind == "media":

@@ -15,7 +15,8 @@ from trio_relay.peerjs.broker.core import MESSAGE_COST, Core, Expired, QueueLimi
 IDS = ["alice", "bob", "carol", "dave"]
 MOST = 3
 ALIVE, EXPIRE = 10.0, 4.0
-LIMITS = QueueLimits(messages=6, bytes=60 + 6 * MESSAGE_COST, all_messages=16, all_bytes=120 + 16 * MESSAGE_COST)
+# Room for more small messages than may wait, and for fewer large ones.
+LIMITS = QueueLimits(messages=6, bytes=8 * MESSAGE_COST, all_messages=16, all_bytes=22 * MESSAGE_COST)
 
 ids = st.sampled_from(IDS)
 numbers = st.integers(0, 20)
@@ -186,6 +187,14 @@ def test_one_crowd_leaves_half_of_a_queue_to_others() -> None:
     kept = Counter(core.wait("nobody", flooders[number % 4], b"x", 0.0) for number in range(100))
     assert kept == {True: 3, False: 97}
     assert core.wait("nobody", other, b"x", 0.0)
+
+
+def test_a_share_is_used_to_the_last_byte() -> None:
+    core: Core[Fake] = Core(most_members=MOST, alive_timeout=ALIVE, expire_timeout=EXPIRE, limits=LIMITS)
+    alice = Fake("alice", "t", "here")
+    for receiver, sizes in (("one", [3 * MESSAGE_COST]), ("two", [3 * MESSAGE_COST + 1])):
+        kept = [core.wait(receiver, alice, b"x" * size, 0.0) for size in (*sizes, 0)]
+        assert kept == [receiver == "one", receiver == "two"]
 
 
 def test_one_crowd_leaves_three_quarters_of_everything_to_others() -> None:

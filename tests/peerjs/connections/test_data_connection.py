@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from tests.peerjs.support import open_world, pair
 from tests.transports.fake_webrtc import Behaviour
 from trio_relay.exceptions import LocalProtocolError, PeerError
+from trio_relay.peerjs.connections.data_connection import DataConnection
 from trio_relay.peerjs.options import PeerLimits
 from trio_relay.transports.webrtc import WebRTCConfig
 

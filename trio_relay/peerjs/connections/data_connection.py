@@ -28,7 +28,8 @@ class DataConnection:
 
     Errors of `send` and `receive`: `trio.ClosedResourceError` when it was closed on our side; `PeerError` of type
     ``connection-closed`` when it broke. When the other side closed it, `receive` raises `trio.EndOfChannel` after the
-    last value, and `send` `trio.BrokenResourceError`; so does a `send` that waits while the connection breaks.
+    last value, and `send` `trio.BrokenResourceError`; so may a `send` that waits while the connection breaks, if
+    values wait to be received here.
     """
 
     type: Final[Literal["data"]] = "data"

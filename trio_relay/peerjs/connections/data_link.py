@@ -166,15 +166,15 @@ class DataLink:
 
     async def _enter(self, stack: AsyncExitStack) -> DataChannel:
         """Negotiates; `stack` closes what comes of it."""
-        places = self._host.answering if self._incoming else self._host.offering
-        with trio.move_on_after(self._patience) as waiting:
-            await places.acquire()
-        if waiting.cancelled_caught:
-            raise NegotiationFailed("too many other connections are being made")
-        try:
+        host = self._host
+        limiters = (host.answering_to(self._peer), host.answering) if self._incoming else (host.offering,)
+        async with AsyncExitStack() as places:
+            with trio.move_on_after(self._patience) as waiting:
+                for limiter in limiters:
+                    await places.enter_async_context(limiter)
+            if waiting.cancelled_caught:
+                raise NegotiationFailed("too many other connections are being made")
             opened = await stack.enter_async_context(self._negotiation.run())
-        finally:
-            places.release()
         return opened.channel
 
     @property

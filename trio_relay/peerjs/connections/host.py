@@ -77,6 +77,10 @@ class Host(Protocol):
     @property
     def answering(self) -> trio.CapacityLimiter: ...
 
+    def answering_to(self, peer: str) -> trio.CapacityLimiter:
+        """Half of the places of `answering`: no peer alone takes all of them."""
+        ...
+
     def signal(self, frame: bytes) -> None:
         """Sends a frame to the broker, or keeps it until that is reached again; does not wait.
 
