@@ -35,6 +35,7 @@ PARTS: Final[Mapping[str, str]] = {
     "webrtc, trio_relay": "webrtc --cycles",
     "webrtc, opened": "webrtc --cycles",
     "webrtc, transfer": "webrtc --transfer",
+    "webrtc, PeerJS": "webrtc --transfer",
     "networks": "networks",
     "soak": "soak",
     "overlay": "overlay",

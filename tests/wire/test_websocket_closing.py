@@ -102,7 +102,7 @@ def test_close_codes_that_must_not_be_sent(role: Role, code: int) -> None:
 
 
 @each_role
-def test_a_close_frame_without_a_code(role: Role) -> None:
+def test_a_close_frame_of_ours_without_a_code(role: Role) -> None:
     assert codec(Role.SERVER).send_close(1005) == frame(FIN | CLOSE, b"", masked=False)
     with pytest.raises(LocalProtocolError, match="not 1005"):
         codec(role).send_close(1005, "a reason stands behind a code")

@@ -24,7 +24,7 @@ Addresses: TypeAlias = tuple[str, str]
 
 Serve: TypeAlias = Callable[[trio.SocketStream, Addresses], object]
 
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 4
 """Connections that one listener accepts in one turn of Trio's loop."""
 _PAUSE: Final = 0.1
 """Seconds until it is tried again where there was no room for a socket."""

@@ -69,8 +69,9 @@ async def test_deep_json_in_large_frames_is_refused_quickly() -> None:
 async def test_one_address_has_so_many_connections_and_no_more() -> None:
     async with brokering(max_connections_per_ip=2, trusted_proxies=["127.0.0.1"]) as running:
         alice, _ = await running.join("alice"), await running.join("bob")
-        carol = await running.connect("carol")
-        assert "Too many connections" in (await carol.close_frame())[0][0]
+        for _ in range(3):
+            carol = await running.connect("carol")
+            assert "Too many connections" in (await carol.close_frame())[0][0]
         _, dave = await running.upgrade(signalling_target("dave"), "X-Forwarded-For: 192.0.2.1\r\n")
         assert await dave.text() == '{"type":"OPEN"}'
         await alice.leave()

@@ -189,6 +189,13 @@ def test_one_crowd_leaves_half_of_a_queue_to_others() -> None:
     assert core.wait("nobody", other, b"x", 0.0)
 
 
+def test_there_is_an_end_for_all_crowds_together() -> None:
+    core: Core[Fake] = Core(most_members=MOST, alive_timeout=ALIVE, expire_timeout=EXPIRE, limits=LIMITS)
+    crowds = [Fake("alice", "t", f"crowd {number % 6}") for number in range(30)]
+    kept = Counter(core.wait(f"nobody {number}", each, b"x", 0.0) for number, each in enumerate(crowds))
+    assert kept == {True: 16, False: 14}
+
+
 def test_a_share_is_used_to_the_last_byte() -> None:
     core: Core[Fake] = Core(most_members=MOST, alive_timeout=ALIVE, expire_timeout=EXPIRE, limits=LIMITS)
     alice = Fake("alice", "t", "here")

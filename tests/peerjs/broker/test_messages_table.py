@@ -39,6 +39,11 @@ async def test_a_client_that_says_too_little_is_told_so_and_closed(query: str, t
         assert list(running.broker.clients) == []
 
 
+async def test_ids_and_tokens_may_be_as_long_as_they_may() -> None:
+    async with brokering() as running:
+        await running.join("a" * 256, "t" * 256)
+
+
 async def test_an_id_is_taken_until_its_client_is_gone() -> None:
     async with brokering() as running:
         alice = await running.join("alice", "secret")
