@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, NoReturn
 
-from ..peerjs.broker.config import BrokerConfig
 from ..wire.addresses import is_dialable, parse_listen
 from ..wire.ids import NodeId, parse_node_id
 from ..wire.urls import parse_ws_url
@@ -169,13 +168,13 @@ def _add_peerjs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peerjs-path",
         metavar="PATH",
-        type=_checked(lambda text: BrokerConfig(path=text)),
+        type=_checked(lambda text: _check_broker(path=text)),
         help="where it is, as clients are told by their option 'path'; default: /",
     )
     parser.add_argument(
         "--peerjs-key",
         metavar="KEY",
-        type=_checked(lambda text: BrokerConfig(key=text)),
+        type=_checked(lambda text: _check_broker(key=text)),
         help="what clients have to name by their option 'key'; default: peerjs",
     )
     parser.add_argument("--peerjs-discovery", action="store_true", help="let everybody list the ids of all clients")
@@ -253,6 +252,13 @@ def _add_common(parser: argparse.ArgumentParser, *, bootstrap_needed: bool) -> N
     )
     parser.add_argument("--legacy", action="store_true", help="admit original peer-relay nodes, and speak for them")
     parser.add_argument("--verbose", action="store_true", help="log to standard error, failed attempts to link too")
+
+
+def _check_broker(**option: str) -> None:
+    # Loaded only for who asks for a broker: other commands start sooner.
+    from ..peerjs.broker.config import BrokerConfig
+
+    BrokerConfig(**option)  # type: ignore[arg-type]
 
 
 def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:

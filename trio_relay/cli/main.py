@@ -15,12 +15,11 @@ import trio
 from ..exceptions import DeliveryError, RelayError
 from ..limits import Limits
 from ..transports.webrtc import WebRTCConfig
-from . import demo, keygen, node, send, serve
+from . import demo, keygen, node, send
 from .arguments import LISTEN_NOWHERE, make_parser
 from .bounds import make_limits, raise_descriptor_limit
 from .options import NodeOptions, UsageError
 from .passphrase import load_identity
-from .serve_options import Configuration
 from .tls import Certificate, client_context
 from .webrtc import make_webrtc
 
@@ -99,6 +98,10 @@ def _run(options: argparse.Namespace) -> int:
             data = send.parse_data(options.data, is_json=options.json)
             code = run(send.run, _node_options(options), options.to, data, options.timeout)
         case "serve":
+            # What servers need is a third of all that there is to load; the other commands start without it.
+            from . import serve
+            from .serve_options import Configuration
+
             configuration = Configuration(options)
             served = configuration.load()
             raise_descriptor_limit(served.config.limits)
