@@ -45,7 +45,7 @@ def test_a_seed_repeats_an_installed_network_exactly() -> None:
     assert installed(1) != installed(2)
 
 
-def assert_one_network(sim: Simulator, messages: int = 300) -> None:
+def assert_one_network(sim: Simulator, messages: int = 200) -> None:
     """Every message arrives at the first attempt, over short ways and without detours."""
     found = sim.measure(messages)
     assert found.acknowledged == found.received == messages
@@ -74,7 +74,7 @@ def test_a_network_grown_from_one_peer_delivers_everything_and_survives(leaves: 
 @pytest.mark.parametrize("leaves", [0.0, 0.8])
 def test_a_network_with_installed_links_is_like_a_grown_one(leaves: float) -> None:
     sim = Simulator(3)
-    sim.install(100, leaves=leaves)
+    sim.install(80, leaves=leaves)
     assert_one_network(sim)
     sim.run(20.0)
     assert_one_network(sim)
@@ -203,7 +203,7 @@ def test_two_that_dial_each_other_keep_one_link_and_never_none(head_start: float
 
 def test_a_direct_link_to_a_leaf_and_a_lookup() -> None:
     sim = Simulator(11)
-    sim.grow(40, leaves=0.5, settle=10.0)
+    sim.grow(30, leaves=0.5, settle=10.0)
     leaves = [peer for peer in sim.peers if not peer.url]
     relay = next(p for p in sim.peers if p.url and p.router.table.get(leaves[0].id) is None)
     sim.connect(relay, leaves[0].id)
