@@ -1,0 +1,1 @@
+"""Peerix for Trio."""

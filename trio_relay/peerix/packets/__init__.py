@@ -1,0 +1,1 @@
+"""What Peerix puts on the wire, encoded and decoded."""
