@@ -6,7 +6,7 @@ A room is a folder of `trio_relay/`, or a file that lies in it directly.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -70,10 +70,18 @@ def origins(node: ast.Import | ast.ImportFrom, path: PurePosixPath) -> list[tupl
     return [folder[: len(folder) - node.level + 1] + named]
 
 
-def nodes_for_types_only(tree: ast.Module) -> set[ast.AST]:
-    """Every node inside the body of an ``if TYPE_CHECKING:``."""
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    return {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
+def statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement of a body, and those inside them; not the expressions, which are far more."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(node, part, ()))
+
+
+def nodes_for_types_only(nodes: Iterable[ast.AST]) -> set[ast.AST]:
+    """Every statement inside the body of an ``if TYPE_CHECKING:``."""
+    blocks = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {inner for block in blocks for inner in statements(block.body)}
 
 
 def import_fault(origin: tuple[str, ...], path: PurePosixPath, *, for_types: bool) -> str | None:
@@ -91,9 +99,9 @@ def import_fault(origin: tuple[str, ...], path: PurePosixPath, *, for_types: boo
     return None
 
 
-def import_faults(tree: ast.Module, path: PurePosixPath) -> Iterator[str]:
-    for_types = nodes_for_types_only(tree)
-    for node in ast.walk(tree):
+def import_faults(nodes: Sequence[ast.AST], path: PurePosixPath) -> Iterator[str]:
+    for_types = nodes_for_types_only(nodes)
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for origin in origins(node, path):
                 if fault := import_fault(origin, path, for_types=node in for_types):
@@ -105,8 +113,8 @@ def span(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-def function_faults(tree: ast.Module, path: PurePosixPath) -> Iterator[str]:
-    for node in ast.walk(tree):
+def function_faults(nodes: Sequence[ast.AST], path: PurePosixPath) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.AsyncFunctionDef) and room_of(path) in PURE_ROOMS:
             yield f"line {node.lineno}: {room_of(path)} is pure and must not define `async def {node.name}`"
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -130,7 +138,8 @@ def faults(path: PurePosixPath, source: str) -> list[str]:
     if room_of(path) not in BELOW:
         return [f"{room_of(path)} is not in the layer map"]
     tree = ast.parse(source)
-    found = [*import_faults(tree, path), *function_faults(tree, path)]
+    nodes = list(statements(tree.body))
+    found = [*import_faults(nodes, path), *function_faults(nodes, path)]
     if path == PurePosixPath("__init__.py"):
         found += re_export_faults(tree)
     lines = len(source.splitlines())

@@ -26,6 +26,7 @@ class Flipped:
     """The custom serializer of the page: JSON, all of its bits turned over."""
 
     name: Final = "Flipped"
+    is_stream: Final = False
     unfinished: Final = 0
 
     def __init__(self, limits: SerializerLimits) -> None:

@@ -13,16 +13,19 @@ import trio
 
 import trio_relay
 from trio_relay import LinkDown, LinkUp
+from trio_relay.cli import main
 from trio_relay.identity import Identity
 
-from .support import DEADLINE, open_json, open_readable, run_command
+from .support import DEADLINE, open_json, open_readable
 
 
 async def test_links_and_messages_are_printed() -> None:
-    async with open_readable() as running:
+    async with open_readable("--listen", "127.0.0.1:0", "--listen", "[::1]:0") as running:
         node_id = trio_relay.parse_node_id((await running.line()).removeprefix("id "))
-        url = (await running.line()).removeprefix("listening on ")
-        async with trio_relay.open_node(None, [url]) as peer:
+        urls = [(await running.line()).removeprefix("listening on ") for _ in range(2)]
+        assert urls[0].startswith("ws://127.0.0.1:")
+        assert urls[1].startswith("ws://[::1]:")
+        async with trio_relay.open_node(None, urls[1:]) as peer:
             with trio.fail_after(DEADLINE):
                 await peer.wait_linked()
                 up = await running.line("link up")
@@ -36,37 +39,26 @@ async def test_links_and_messages_are_printed() -> None:
         assert await running.errors() == ""
 
 
-async def test_a_message_over_a_relay_is_proven() -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+async def test_a_message_over_a_relay_is_proven_and_neighbours_hear_a_goodbye(
+    number: signal.Signals, code: int
+) -> None:
     async with (
         trio_relay.open_node() as relay,
         trio_relay.open_node(None, relay.urls) as sender,
         open_readable("--listen", "none", "--bootstrap", *relay.urls) as running,
+        relay.events() as events,
     ):
         node_id = trio_relay.parse_node_id((await running.line()).removeprefix("id "))
         await running.line("link up")
         with trio.fail_after(DEADLINE):
             await sender.wait_linked()
             await sender.deliver(node_id, "hello")
-        assert await running.line("message") == f"message from {sender.id.hex()}: 'hello'"
-        assert await running.stop() == 0
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-async def test_neighbours_hear_a_goodbye(number: signal.Signals, code: int) -> None:
-    async with (
-        trio_relay.open_node() as neighbour,
-        neighbour.events() as events,
-        open_readable("--listen", "none", "--bootstrap", *neighbour.urls) as running,
-    ):
-        with trio.fail_after(DEADLINE):
-            up = await anext(events)
-            assert isinstance(up, LinkUp)
-            await running.line("link up")
+            assert await running.line("message") == f"message from {sender.id.hex()}: 'hello'"
             assert await running.stop(number) == code
-            down = await anext(events)
-        assert isinstance(down, LinkDown)
-        assert down.id == up.id
-        assert down.reason == "shutdown"
+            while not isinstance(event := await anext(events), LinkDown):
+                pass
+        assert (event.id, event.reason) == (node_id, "shutdown")
         assert await running.errors() == ""
 
 
@@ -88,36 +80,22 @@ async def test_two_interrupts() -> None:
             assert await running.errors() == ""
 
 
-async def test_a_port_that_is_taken() -> None:
+def test_a_port_that_is_taken(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        finished = await run_command("node", "--listen", place)
-    assert finished.returncode == 2
-    assert finished.stdout == b""
-    assert finished.stderr == f"trio-relay: can't listen on {place}: Address already in use\n".encode()
-
-
-async def test_listening_on_several_addresses() -> None:
-    async with open_readable("--listen", "127.0.0.1:0", "--listen", "[::1]:0") as running:
-        await running.line("id ")
-        urls = [(await running.line()).removeprefix("listening on ") for _ in range(2)]
-        assert urls[0].startswith("ws://127.0.0.1:")
-        assert urls[1].startswith("ws://[::1]:")
-        async with trio_relay.open_node(None, [urls[1]]) as peer:
-            with trio.fail_after(DEADLINE):
-                await peer.wait_linked()
-        assert await running.stop() == 0
+        assert main(["node", "--listen", place]) == 2
+    assert capfd.readouterr() == ("", f"trio-relay: can't listen on {place}: Address already in use\n")
 
 
 async def test_an_identity_outlives_the_process(tmp_path: Path) -> None:
-    identity = Identity.generate()
-    identity.save(tmp_path / "key.pem")
-    advertised = "wss://relay.example.org/path"
-    for _ in range(2):
-        async with open_readable("--identity", str(tmp_path / "key.pem"), "--advertise", advertised) as running:
-            assert await running.line() == f"id {identity.id.hex()}"
-            assert await running.line() == f"listening on {advertised}"
-            assert await running.stop() == 0
+    identity, path = Identity.generate(), tmp_path / "key.pem"
+    identity.save(path)
+    before, advertised = path.read_bytes(), "wss://relay.example.org/path"
+    async with open_readable("--identity", str(path), "--advertise", advertised) as running:
+        assert await running.line() == f"id {identity.id.hex()}"
+        assert await running.line() == f"listening on {advertised}"
+        assert await running.stop() == 0
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("mode", [[], ["--jsonl"]], ids=["readable", "jsonl"])

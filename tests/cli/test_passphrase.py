@@ -159,21 +159,11 @@ async def test_node_asks_once(encrypted: Path) -> None:
     assert PASSPHRASE not in terminal.seen
 
 
-async def test_a_wrong_passphrase_is_not_asked_for_again(encrypted: Path) -> None:
-    async with open_on_terminal("node", "--verbose", "--identity", str(encrypted)) as terminal:
-        await terminal.answer(f"Passphrase for '{encrypted}': ", "hunter2")
-        code, out, err = await terminal.finish()
-    assert (code, out) == (2, "")
-    assert err == f"trio-relay: {encrypted}: {WRONG}\n"
-    assert terminal.seen == f"Passphrase for '{encrypted}': \r\n\r\n"
-
-
 # Without one
 
 
-@pytest.mark.parametrize("command", [["node"], [*SEND]], ids=["node", "send"])
-async def test_without_a_terminal(command: list[str], encrypted: Path) -> None:
-    finished = await run_command(*command, "--identity", str(encrypted), start_new_session=True)
+async def test_without_a_terminal(encrypted: Path) -> None:
+    finished = await run_command(*SEND, "--identity", str(encrypted), start_new_session=True)
     assert (finished.returncode, finished.stdout) == (2, b"")
     assert finished.stderr.decode() == NO_TERMINAL
 
@@ -232,6 +222,14 @@ def test_nothing_is_typed(encrypted: Path, monkeypatch: pytest.MonkeyPatch, capf
     assert refusal(["node", "--identity", str(encrypted)], capfd) == expected
 
 
+def test_a_wrong_passphrase_is_not_asked_for_again(
+    encrypted: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    asked = type_in(monkeypatch, "hunter2")
+    assert refusal(["node", "--identity", str(encrypted)], capfd) == f"{encrypted}: {WRONG}"
+    assert asked == [f"Passphrase for '{encrypted}': "]
+
+
 def test_only_an_encrypted_key_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     path = tmp_path / "key.pem"
     Identity.generate().save(path)
@@ -269,15 +267,18 @@ def test_a_passphrase_is_no_argument(tmp_path: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "{}\n", "{}\r\nsecond line\n"], ids=["no line end", "line", "lines"])
-async def test_a_passphrase_file(content: str, tmp_path: Path) -> None:
+def test_keygen_takes_a_passphrase_file(content: str, tmp_path: Path, capfd: Capture) -> None:
     path, secret, passphrase = tmp_path / "key.pem", tmp_path / "secret", f" {PASSPHRASE} \t"
     secret.write_bytes(content.format(passphrase).encode())
-    finished = await run_command("keygen", str(path), "--passphrase-file", str(secret), start_new_session=True)
-    assert (finished.returncode, finished.stderr) == (0, b"")
-    made = Identity.load(path, passphrase).id.hex()
-    assert finished.stdout.decode() == f"{made}\n"
-    async with open_json("--identity", str(path), "--passphrase-file", str(secret)) as (running, first):
-        assert first["id"] == made
+    assert main(["keygen", str(path), "--passphrase-file", str(secret)]) == 0
+    assert capfd.readouterr() == (f"{Identity.load(path, passphrase).id.hex()}\n", "")
+
+
+async def test_node_takes_a_passphrase_file(encrypted: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{PASSPHRASE}\n")
+    async with open_json("--identity", str(encrypted), "--passphrase-file", str(secret)) as (running, first):
+        assert first["id"] == Identity.load(encrypted, PASSPHRASE).id.hex()
         assert await running.stop() == 0
         assert await running.errors() == ""
 

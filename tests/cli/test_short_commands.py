@@ -1,4 +1,4 @@
-"""``demo``, ``keygen`` and ``send`` as processes."""
+"""``demo``, ``keygen`` and ``send``, and as processes what is about processes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ import trio_relay
 from trio_relay.cli import main
 from trio_relay.identity import Identity
 
-from .support import DEADLINE, NOBODY, open_process, run_command
+from .support import DEADLINE, NOBODY, open_process, run_command, run_here
+
+Capture = pytest.CaptureFixture[str]
 
 
-async def test_demo() -> None:
-    finished = await run_command("demo")
-    lines = finished.stdout.decode().splitlines()
-    assert finished.stderr == b""
-    assert finished.returncode == 0
+def test_demo(capfd: Capture) -> None:
+    assert main(["demo"]) == 0
+    shown = capfd.readouterr()
+    lines = shown.out.splitlines()
+    assert shown.err == ""
     assert len([line for line in lines if "in the mailbox after 2 links" in line]) == 24
     assert lines[-1] == "24 of 24 messages arrived between peers that have no link with each other."
 
 
-async def test_keygen(tmp_path: Path) -> None:
+def test_keygen(tmp_path: Path, capfd: Capture) -> None:
     path = tmp_path / "relay.pem"
-    finished = await run_command("keygen", str(path))
-    assert finished.returncode == 0
-    assert finished.stdout.decode() == Identity.load(path).id.hex() + "\n"
+    assert main(["keygen", str(path)]) == 0
+    assert capfd.readouterr() == (Identity.load(path).id.hex() + "\n", "")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_keygen_overwrites_only_by_force(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_keygen_overwrites_only_by_force(tmp_path: Path, capfd: Capture) -> None:
     path = tmp_path / "relay.pem"
     Identity.generate().save(path)
     before = path.read_bytes()
@@ -46,36 +47,40 @@ def test_keygen_overwrites_only_by_force(tmp_path: Path, capfd: pytest.CaptureFi
     assert path.read_bytes() != before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "data"),
-    [(["hello"], "hello"), (['{"a":[1,null]}', "--json"], {"a": [1, None]}), (["--", "-1"], "-1")],
-)
-async def test_send(arguments: list[str], data: object) -> None:
+async def test_send() -> None:
     async with trio_relay.open_node() as receiver:
-        finished = await run_command("send", "--bootstrap", *receiver.urls, receiver.id.hex(), *arguments)
+        finished = await run_command("send", "--bootstrap", *receiver.urls, receiver.id.hex(), "hello")
         with trio.fail_after(DEADLINE):
-            assert (await receiver.receive()).data == data
+            assert (await receiver.receive()).data == "hello"
     assert finished.stderr == b""
     assert re.fullmatch(rf"delivered to {receiver.id.hex()} over 1 links in [0-9.]+ ms\n", finished.stdout.decode())
     assert finished.returncode == 0
 
 
-async def test_send_to_a_peer_that_nobody_knows() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "data"), [(['{"a":[1,null]}', "--json"], {"a": [1, None]}), (["--", "-1"], "-1")]
+)
+async def test_send_of_other_data(arguments: list[str], data: object, capfd: Capture) -> None:
+    async with trio_relay.open_node() as receiver:
+        assert await run_here("send", "--bootstrap", *receiver.urls, receiver.id.hex(), *arguments) == 0
+        with trio.fail_after(DEADLINE):
+            assert (await receiver.receive()).data == data
+    assert capfd.readouterr().err == ""
+
+
+async def test_send_to_a_peer_that_nobody_knows(capfd: Capture) -> None:
     async with trio_relay.open_node() as relay:
-        finished = await run_command("send", "--bootstrap", *relay.urls, NOBODY, "hello", "--timeout", "0.5")
-    assert finished.returncode == 1
-    assert finished.stdout == b""
-    assert re.fullmatch(
-        r"trio-relay: (not delivered|not confirmed, it may have arrived): .+\n", finished.stderr.decode()
-    )
+        assert await run_here("send", "--bootstrap", *relay.urls, NOBODY, "hello", "--timeout", "0.1") == 1
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"trio-relay: (not delivered|not confirmed, it may have arrived): .+\n", shown.err)
 
 
-async def test_send_without_a_way_into_the_network() -> None:
-    finished = await run_command("send", "--bootstrap", "ws://127.0.0.1:1", NOBODY, "hello", "--timeout", "0.1")
-    assert finished.returncode == 1
-    assert finished.stdout == b""
-    assert finished.stderr == (
-        b"trio-relay: not delivered: no link with ws://127.0.0.1:1 within 0.1 s; --verbose says why\n"
+def test_send_without_a_way_into_the_network(capfd: Capture) -> None:
+    assert main(["send", "--bootstrap", "ws://127.0.0.1:1", NOBODY, "hello", "--timeout", "0.1"]) == 1
+    assert capfd.readouterr() == (
+        "",
+        "trio-relay: not delivered: no link with ws://127.0.0.1:1 within 0.1 s; --verbose says why\n",
     )
 
 

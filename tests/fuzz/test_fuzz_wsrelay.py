@@ -22,7 +22,7 @@ from trio_relay.limits import Limits
 from trio_relay.wsrelay import Channel, Hooks, RelayConfig
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
-WALKS: Final = int(os.environ.get("TRIO_RELAY_FUZZ_WALKS", 500 if LONG else 4))
+WALKS: Final = int(os.environ.get("TRIO_RELAY_FUZZ_WALKS", 500 if LONG else 3))
 STEPS: Final = 250
 IDS: Final = [f"{letter * 8}" for letter in "abc"]
 CHANNELS: Final = ["pwa", "deep/er"]

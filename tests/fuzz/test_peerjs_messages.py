@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 
 from tests.peerjs.test_messages import ANSWER_FRAME, KEY_TEXT, LINE, OFFER_FRAME
 from trio_relay.exceptions import PeerError, RemoteProtocolError
-from trio_relay.peerjs.messages import (
-    encode_answer,
-    encode_candidate,
-    encode_offer,
-    parse_answer_untrusted,
-    parse_candidate_message_untrusted,
-    parse_offer_untrusted,
-    parse_server_message_untrusted,
-)
+from trio_relay.peerjs import messages
 from trio_relay.peerjs.signalling.address import check_id
 from trio_relay.peerjs.signalling.endings import ending_of
 from trio_relay.wire.json import decode_untrusted
@@ -79,7 +71,7 @@ payloads = nested | st.fixed_dictionaries(
 @given(frames() | st.binary(max_size=60) | frames().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_frames_of_a_broker(frame: bytes | str) -> None:
     with suppress(RemoteProtocolError):
-        message = parse_server_message_untrusted(frame)
+        message = messages.parse_server_message_untrusted(frame)
         ending = ending_of(message)
         assert (ending is not None) == (message.type in ("ERROR", "ID-TAKEN", "INVALID-KEY"))
         assert ending is None or str(ending.error).isprintable()
@@ -101,18 +93,18 @@ def test_payloads(value: Any) -> None:
 def check_payload(value: Any) -> None:
     """What is read can be written, but for metadata that hold infinity or NaN; and it is bounded."""
     with suppress(RemoteProtocolError):
-        offer = parse_offer_untrusted(value)
+        offer = messages.parse_offer_untrusted(value)
         assert 0 < len(offer.connection_id) <= 128
         assert offer.connection_id.isprintable()
         assert 0 < len(offer.label) <= 0xFFFF
         assert len(offer.serialization) <= 64
         assert offer.relay is None or len(offer.relay.key) == 32
         if "inf" not in repr(value) and "nan" not in repr(value):
-            assert encode_offer("b", offer)
+            assert messages.encode_offer("b", offer)
     with suppress(RemoteProtocolError):
-        assert encode_answer("b", parse_answer_untrusted(value))
+        assert messages.encode_answer("b", messages.parse_answer_untrusted(value))
     with suppress(RemoteProtocolError):
-        assert encode_candidate("b", parse_candidate_message_untrusted(value))
+        assert messages.encode_candidate("b", messages.parse_candidate_message_untrusted(value))
 
 
 @given(st.text(st.sampled_from("aZ09 -_.\n\u00e9"), max_size=12))

@@ -1,6 +1,6 @@
 """A fuzzer on the listening port: whatever comes, the node lives on, its tables stay bounded, others are served.
 
-Runs a few hundred connections; with HYPOTHESIS_PROFILE=fuzz, and TRIO_RELAY_FUZZ_CONNECTIONS to set how many, long.
+Runs two hundred connections; with HYPOTHESIS_PROFILE=fuzz, and TRIO_RELAY_FUZZ_CONNECTIONS to set how many, long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trio_relay.wire.record import build_record
 from trio_relay.wire.websocket import Role, WebSocketCodec
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
-CONNECTIONS: Final = int(os.environ.get("TRIO_RELAY_FUZZ_CONNECTIONS", 20_000 if LONG else 400))
+CONNECTIONS: Final = int(os.environ.get("TRIO_RELAY_FUZZ_CONNECTIONS", 20_000 if LONG else 200))
 AT_ONCE: Final = 100
 
 HEAD: Final = (
@@ -143,7 +143,7 @@ class Attacker:
 async def one(node: trio_relay.Node, seed: int, limiter: trio.CapacityLimiter) -> None:
     host, _, port = node.urls[0].removeprefix("ws://").rpartition(":")
     async with limiter:
-        with trio.move_on_after(2):
+        with trio.move_on_after(1):
             stream = await trio.open_tcp_stream(host, int(port))
             async with stream:
                 try:

@@ -40,9 +40,9 @@ async def test_bootstrap_that_comes_up_late_is_found(
 
 async def test_bootstrap_is_tried_for_ever(autojump_clock: MockClock) -> None:
     async with open_node(None, [url("never")], network=MemoryNetwork()) as node:
-        await trio.sleep(24 * 3600)
+        await trio.sleep(6 * 3600)
         attempts = count(node, "handshakes_failed")
-        assert 24 * 60 <= attempts <= 24 * 120 + 10
+        assert 6 * 60 <= attempts <= 6 * 120 + 10
 
 
 async def test_own_address_as_bootstrap_is_noticed(autojump_clock: MockClock) -> None:
@@ -188,14 +188,14 @@ async def test_any_relay_may_go_away_under_traffic(autojump_clock: MockClock, vi
         await until(lambda: all(relays_of(leaf) == 3 for leaf in leaves), seconds=20)
         traffic = Traffic(leaves)
         async with trio.open_nursery() as work:
-            work.start_soon(lambda: traffic.run(rounds=60, pause=0.1, timeout=15))
+            work.start_soon(lambda: traffic.run(rounds=40, pause=0.1, timeout=15))
             await trio.sleep(2)
             if silently:
                 relays[victim].die()
             else:
                 relays[victim].leave()
         traffic.check()
-        assert len(traffic.confirmed) == 6 * 60
+        assert len(traffic.confirmed) == 6 * 40
         await until(lambda: all(relays_of(leaf) == 2 for leaf in leaves), seconds=60)
         nursery.cancel_scope.cancel()
 
@@ -212,7 +212,7 @@ async def wait_for_relays(town: Testnet, number: int) -> None:
     await until(lambda: all(relays_of(leaf) == number for leaf in town.leaves), seconds=120)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("faults", list(FAULTS))
 async def test_confirmed_messages_survive_a_bad_network(autojump_clock: MockClock, faults: str, seed: int) -> None:
     async with MemoryNetwork(seed) as network, open_town(2, 3, network=network) as town:

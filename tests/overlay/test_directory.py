@@ -184,17 +184,17 @@ def cheap(number: int, model: PeerRecord) -> PeerRecord:
     return replace(model, id=NodeId(number.to_bytes(4, "big") * 5))
 
 
-def test_a_flood_of_a_hundred_thousand_ids_stays_within_the_bound() -> None:
+def test_a_flood_of_twenty_thousand_ids_stays_within_the_bound() -> None:
     neighbours = {node_id(n) for n in range(1, 11)}
     directory = make(4096, neighbours)
     for number in range(1, 11):
         directory.add(record(number), WALL, 0)
     peer, legacy = record(1), record(1, legacy_id=LEGACY)
-    for number in range(100_000):
+    for number in range(20_000):
         directory.add(cheap(number, legacy if number % 3 else peer), WALL, 0)
         assert len(directory) <= 4096 + len(neighbours)
     assert all(directory.get(one, WALL) is not None for one in neighbours)
-    assert directory.counts["record_evicted"] >= 95_000
+    assert directory.counts["record_evicted"] >= 15_000
 
 
 class Counted(set[bytes]):

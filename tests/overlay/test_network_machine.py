@@ -149,4 +149,4 @@ class NetworkMachine(RuleBasedStateMachine):
 
 
 TestNetworkMachine = NetworkMachine.TestCase
-TestNetworkMachine.settings = settings(max_examples=15, stateful_step_count=25)
+TestNetworkMachine.settings = settings(max_examples=10, stateful_step_count=25)

@@ -274,7 +274,7 @@ class RouterMachine(RuleBasedStateMachine):
 
 
 TestRouterMachine = RouterMachine.TestCase
-TestRouterMachine.settings = settings(max_examples=60, stateful_step_count=50)
+TestRouterMachine.settings = settings(max_examples=40, stateful_step_count=50)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=200), st.text(max_size=3)), max_size=4), st.booleans())
@@ -291,7 +291,7 @@ mutations = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_si
 
 
 @given(st.sampled_from(list(Kind)), payloads, mutations, st.integers(0, 400))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_frames_that_are_almost_right_are_handled(
     kind: Kind, payload: bytes, changes: list[tuple[int, int]], end: int
 ) -> None:
@@ -306,10 +306,10 @@ def test_frames_that_are_almost_right_are_handled(
     assert bench.router.sizes()["links"] == 0
 
 
-def test_a_hundred_thousand_senders_leave_the_tables_bounded() -> None:
+def test_many_senders_leave_the_tables_bounded() -> None:
     bench = Bench(limits=Limits(seen_messages=4096, records=1024))
     link = bench.link(1)
-    for start in range(0, 100_000, 500):
+    for start in range(0, 25_000, 500):
         frames = [
             bench.frame(
                 link,
@@ -330,4 +330,4 @@ def test_a_hundred_thousand_senders_leave_the_tables_bounded() -> None:
     assert sizes["links"] == 1
     assert sizes["dials"] == sizes["connecting"] == sizes["mailbox_messages"] == 0
     assert len(bench.router.table.next_hops) <= 16384
-    assert bench.count("messages_received") == 25_000
+    assert bench.count("messages_received") == 6_250

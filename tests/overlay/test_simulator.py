@@ -21,8 +21,8 @@ def digest(sim: Simulator) -> object:
 
 def run_of(seed: int) -> object:
     sim = Simulator(seed)
-    sim.grow(25, leaves=0.5, settle=5.0)
-    sim.kill(*sim.rng.sample(sim.peers[1:], 5))
+    sim.grow(16, leaves=0.5, settle=5.0)
+    sim.kill(*sim.rng.sample(sim.peers[1:], 3))
     sim.measure(50, seconds=2.0)
     return digest(sim)
 
@@ -56,12 +56,12 @@ def assert_one_network(sim: Simulator, messages: int = 200) -> None:
 @pytest.mark.parametrize("leaves", [0.0, 0.8])
 def test_a_network_grown_from_one_peer_delivers_everything_and_survives(leaves: float) -> None:
     sim = Simulator(2)
-    sim.grow(70, leaves=leaves)
+    sim.grow(40, leaves=leaves, settle=15.0)
     assert_one_network(sim)
     counts = sim.statistics().counts
     assert counts["spoofed"] == counts["hop_limit"] == counts["protocol_errors"] == counts["duplicates"] == 0
     sim.run(5.0)
-    sim.kill(*sim.rng.sample(sim.peers[1:], 14))
+    sim.kill(*sim.rng.sample(sim.peers[1:], 8))
     sim.run(2 * sim.latency)
     at_once = sim.measure(400, seconds=0.2)
     assert at_once.received >= 0.995 * 400
@@ -74,7 +74,7 @@ def test_a_network_grown_from_one_peer_delivers_everything_and_survives(leaves: 
 @pytest.mark.parametrize("leaves", [0.0, 0.8])
 def test_a_network_with_installed_links_is_like_a_grown_one(leaves: float) -> None:
     sim = Simulator(3)
-    sim.install(80, leaves=leaves)
+    sim.install(45, leaves=leaves)
     assert_one_network(sim)
     sim.run(20.0)
     assert_one_network(sim)
@@ -92,8 +92,8 @@ def test_sealed_or_not_the_ways_are_the_same(sealed: bool) -> None:
 
 def test_silent_death_is_noticed_by_keepalive_and_costs_ten_seconds_more() -> None:
     sim = Simulator(4)
-    sim.grow(40)
-    sim.kill(*sim.rng.sample(sim.peers[1:], 8), silent=True)
+    sim.grow(30, settle=15.0)
+    sim.kill(*sim.rng.sample(sim.peers[1:], 6), silent=True)
     total = 0
     before = sum(len(peer.acknowledged) for peer in sim.alive)
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_silent_death_is_noticed_by_keepalive_and_costs_ten_seconds_more() -> No
 @pytest.mark.parametrize("leaves", [0.0, 0.7])
 def test_the_halves_of_a_divided_network_work_and_find_each_other_again(leaves: float) -> None:
     sim = Simulator(5)
-    sim.grow(30, leaves=leaves, settle=10.0)
+    sim.grow(20, leaves=leaves, settle=10.0)
     halves = sim.peers[::2], sim.peers[1::2]
     sim.partition(*halves)
     sim.run(100.0)
@@ -126,10 +126,9 @@ def test_the_halves_of_a_divided_network_work_and_find_each_other_again(leaves: 
 
 def test_a_settled_network_stays_as_it_is() -> None:
     sim = Simulator(6)
-    sim.grow(30, leaves=0.5)
-    sim.run(150.0)
+    sim.grow(24, leaves=0.5, settle=120.0)
     dials, events = sim.counts["dials"], sum(len(peer.events) for peer in sim.peers)
-    sim.run(200.0)
+    sim.run(120.0)
     assert sim.counts["dials"] == dials
     assert sum(len(peer.events) for peer in sim.peers) == events
 

@@ -196,7 +196,7 @@ endings = st.tuples(st.sampled_from(["fail", "abort", "idle", "idle"]), st.just(
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_bounded_in_order_and_once_whatever_happens(policy: SlowConsumer, direct: bool) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(st.lists(steps, max_size=40), endings, st.lists(steps, max_size=6))
     def run(
         before: list[tuple[str, int, int]], ending: tuple[str, int, int], after: list[tuple[str, int, int]]

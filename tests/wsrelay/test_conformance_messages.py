@@ -154,7 +154,7 @@ def messages(draw: st.DrawFn) -> str:
     return draw(SPACE) + join(members, "{}") + draw(SPACE)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.lists(messages(), min_size=1, max_size=12), st.booleans())
 async def test_payloads_are_forwarded_byte_for_byte(texts: list[str], memory: bool) -> None:
     async with relaying(memory=memory) as relay:

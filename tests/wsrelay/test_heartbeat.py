@@ -153,11 +153,11 @@ async def test_it_sleeps_when_there_is_nothing_to_do(autojump_clock: trio.testin
         assert watch.steps.number <= 5 * 100 + 10
 
 
-async def test_ten_thousand_peers_that_came_at_once_are_pinged_in_turns(
+async def test_two_thousand_peers_that_came_at_once_are_pinged_in_turns(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with watching() as watch:
-        peers = [watch.add() for _ in range(10_000)]
+        peers = [watch.add() for _ in range(2_000)]
         await trio.sleep(INTERVAL - 1)
         done = most = 0
         autojump_clock.jump(1.0)

@@ -289,9 +289,11 @@ async def test_ten_thousand_watches_of_one_peer() -> None:
         assert running.relay.statistics().watches == 24
 
 
-async def test_a_thousand_connections_of_one_ip() -> None:
+async def test_five_hundred_connections_of_one_ip() -> None:
     ip = "203.0.113.9"
-    async with besieged(rate_limit_max_connections=30) as running:
+    # None may be slow only because so many come at once.
+    limits = Limits(close_timeout=0.2, http_timeout=20.0)
+    async with besieged(rate_limit_max_connections=30, limits=limits) as running:
         opened = 0
 
         async def strike(number: int, together: trio.Event) -> None:
@@ -304,7 +306,7 @@ async def test_a_thousand_connections_of_one_ip() -> None:
             await trio.aclose_forcefully(stream)
 
         core = running.relay._core
-        for first in range(0, 1000, 250):
+        for first in range(0, 500, 250):
             together = trio.Event()
             async with trio.open_nursery() as nursery:
                 for number in range(first, first + 250):
@@ -314,7 +316,7 @@ async def test_a_thousand_connections_of_one_ip() -> None:
                 assert len(running.relay.registry) == 2 + 30
                 together.set()
             await eventually(lambda: core.entrance.connections._counts == {"198.51.100.7": 2}, "no slot is held")
-        assert (await counts(running))["refused_connections"] == 4 * 220
+        assert (await counts(running))["refused_connections"] == 2 * 220
         back = await running.connect(EVIL, [(b"X-Forwarded-For", ip.encode())])
         assert await back.settle() == []
 

@@ -169,3 +169,13 @@ async def running(signaller: Signaller) -> AsyncIterator[Signaller]:
         nursery.start_soon(signaller.run)
         yield signaller
         nursery.cancel_scope.cancel()
+
+
+async def ask(
+    broker: ScriptedBroker, patch: pytest.MonkeyPatch, told: int, counts: Counter[str] | None = None, **options: Any
+) -> RecordingDesk:
+    """Runs a signaller until its desk was told so many things."""
+    desk = RecordingDesk()
+    async with broker.over_memory(patch), running(make(desk, counts, **options)):
+        await desk.wait(told)
+    return desk

@@ -14,6 +14,7 @@ from tests.peerjs.signalling.scripted_broker import (
     OPEN,
     RecordingDesk,
     ScriptedBroker,
+    ask,
     make,
     running,
     say_nothing,
@@ -26,16 +27,6 @@ from trio_relay.peerjs.messages import ServerMessage
 
 lose = telling(OPEN, end=True)
 BROKE = ("lost", "network", "lost the connection to the broker: it closed it")
-
-
-async def ask(
-    broker: ScriptedBroker, patch: pytest.MonkeyPatch, told: int, counts: Counter[str] | None = None, **options: Any
-) -> RecordingDesk:
-    """Runs a signaller until its desk was told so many things."""
-    desk = RecordingDesk()
-    async with broker.over_memory(patch), running(make(desk, counts, **options)):
-        await desk.wait(told)
-    return desk
 
 
 async def test_it_comes_back_with_the_same_id_and_token(

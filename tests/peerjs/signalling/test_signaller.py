@@ -18,6 +18,7 @@ from tests.peerjs.signalling.scripted_broker import (
     TOKEN,
     RecordingDesk,
     ScriptedBroker,
+    ask,
     make,
     running,
     say_nothing,
@@ -30,14 +31,6 @@ from trio_relay.peerjs.messages import ServerMessage
 from trio_relay.transports.dial import TlsUnavailable
 
 OFFER = {"type": "OFFER", "src": "bob", "payload": {"x": 1}}
-
-
-async def ask(broker: ScriptedBroker, patch: pytest.MonkeyPatch, told: int, **options: Any) -> RecordingDesk:
-    """Runs a signaller until its desk was told so many things."""
-    desk = RecordingDesk()
-    async with broker.over_memory(patch), running(make(desk, **options)):
-        await desk.wait(told)
-    return desk
 
 
 # Being taken in

@@ -18,12 +18,10 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def quick_collections() -> Iterator[None]:
+def quick_collections() -> None:
     """What was there before is left out: collecting garbage three times a test would take longer than the tests."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
