@@ -7,6 +7,7 @@ any skipped test.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -18,11 +19,12 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+from tests.interop.brokers import has_brokers
 from tests.netns.hosts import can_open_network
 from tests.netns.turn import can_run_turn
 
-settings.register_profile("dev", deadline=None, derandomize=True, max_examples=100)
-settings.register_profile("ci", settings.get_profile("dev"), print_blob=True)
+settings.register_profile("dev", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("ci", settings.get_profile("dev"), print_blob=True, max_examples=100)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000, print_blob=True)
 
 IN_CI: Final = os.environ.get("CI", "").lower() in ("1", "true")
@@ -55,6 +57,7 @@ def is_root() -> bool:
 
 REQUIREMENTS: Final[dict[str, tuple[Callable[[], bool], str]]] = {
     "interop": (has_node, f"Node.js >= {OLDEST_NODE} and npm"),
+    "brokers": (has_brokers, "nats-server, mosquitto and its clients"),
     "browser": (has_chromium, "Chromium"),
     "root": (is_root, "root privileges"),
     "netns": (can_open_network, "iproute2, and a system where `unshare -rn` works"),
@@ -69,6 +72,18 @@ missing_suites: Final = pytest.StashKey[list[str]]()
 def describe(suites: list[str]) -> str:
     """For example ``interop (needs Node.js >= 18 and npm), root (needs root privileges)``."""
     return ", ".join(f"{suite} (needs {REQUIREMENTS[suite][1]})" for suite in suites)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What was collected stays to the end: looking for garbage in it again and again takes a tenth of the run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k: what nobody asked for is not missing

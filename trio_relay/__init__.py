@@ -29,6 +29,7 @@ from .exceptions import (
     RelayError,
     RemoteProtocolError,
     SessionTimeout,
+    TopicUnavailable,
 )
 from .identity import Identity
 from .limits import Limits
@@ -36,6 +37,7 @@ from .node.admit import Admit
 from .node.datagram import DatagramSocket, open_datagram_socket
 from .node.node import Node
 from .node.opening import open_node
+from .node.subscriptions import Subscription
 from .node.values import (
     Event,
     EventsLost,
@@ -45,6 +47,7 @@ from .node.values import (
     LinkUp,
     Message,
     NodeStatistics,
+    Publication,
     Receipt,
 )
 from .transports.webrtc import IceServer, WebRTCConfig
@@ -78,10 +81,13 @@ __all__ = [
     "PeerRecord",
     "PeerUnreachable",
     "ProtocolError",
+    "Publication",
     "Receipt",
     "RelayError",
     "RemoteProtocolError",
     "SessionTimeout",
+    "Subscription",
+    "TopicUnavailable",
     "WebRTCConfig",
     "open_datagram_socket",
     "open_node",

@@ -10,10 +10,14 @@ RelayError
 │   ├── PeerUnreachable
 │   ├── NoAcknowledgement
 │   ├── SessionTimeout
-│   └── MailboxFull
+│   ├── MailboxFull
+│   └── TopicUnavailable
 ├── PayloadTooLarge
 ├── NegotiationFailed        a direct link to a known peer could not be made
-└── PeerError                an error of the PeerJS world, with its `type` name
+├── PeerError                an error of the PeerJS world, with its `type` name
+└── RoomError                an error of the Peerix world, with its `code`
+    ├── DriverError          what carries the signalling of a room failed
+    └── TransferFailed       a message did not arrive whole at a member; see `reason`
 ```
 """
 
@@ -23,6 +27,7 @@ from typing import Final, Literal
 
 __all__ = [
     "DeliveryError",
+    "DriverError",
     "HandshakeError",
     "LocalProtocolError",
     "MailboxFull",
@@ -35,10 +40,40 @@ __all__ = [
     "ProtocolError",
     "RelayError",
     "RemoteProtocolError",
+    "RoomError",
+    "RoomErrorCode",
     "SessionTimeout",
+    "TopicUnavailable",
+    "TransferFailed",
+    "TransferFailure",
 ]
 
 Outcome = Literal["not_delivered", "unknown"]
+
+RoomErrorCode = Literal[
+    "UNKNOWN_ERROR",
+    "SIGNALING_ERROR",
+    "NEGOTIATION_ERROR",
+    "ICECANDIDATE_ERROR",
+    "MEDIASTREAM_ERROR",
+    "DATACHANNEL_ERROR",
+]
+
+TransferFailure = Literal[
+    "aborted-by-receiver",
+    "aborted-by-sender",
+    "cancelled",
+    "disconnected",
+    "no-channel",
+    "out-of-order",
+    "source-failed",
+    "stalled",
+    "timeout",
+    "too-large",
+    "unsupported-channel",
+]
+"""Why a message did not arrive whole. ``cancelled`` is by this program; ``stalled``: nobody read it here in time;
+``timeout``: the other side took nothing, or did not confirm, in time."""
 
 
 class RelayError(Exception):
@@ -106,8 +141,12 @@ class MailboxFull(DeliveryError):
     """The peer answered that its mailbox is full."""
 
 
+class TopicUnavailable(DeliveryError):
+    """No relay took a subscription, or a publication, in time."""
+
+
 class PayloadTooLarge(RelayError):
-    """A payload exceeds `Limits.payload`."""
+    """A payload exceeds `Limits.payload`, or the data of a publication 56 KiB."""
 
 
 class NegotiationFailed(RelayError):
@@ -124,3 +163,36 @@ class PeerError(RelayError):
     def __init__(self, type: str, message: str) -> None:
         super().__init__(message)
         self.type: Final = type
+
+
+class RoomError(RelayError):
+    """An error of the Peerix world.
+
+    Attributes:
+        code: the original's name of the error.
+    """
+
+    def __init__(self, code: RoomErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code: Final = code
+
+
+class DriverError(RoomError):
+    """A driver can not carry something now, or its broker refused it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("SIGNALING_ERROR", message)
+
+
+class TransferFailed(RoomError):
+    """A message did not arrive whole.
+
+    Attributes:
+        member: the id of the other side.
+        reason: why.
+    """
+
+    def __init__(self, member: str, reason: TransferFailure, message: str) -> None:
+        super().__init__("DATACHANNEL_ERROR", message)
+        self.member: Final = member
+        self.reason: Final = reason

@@ -47,6 +47,10 @@ class Limits:
     """Messages received and not yet taken by the application; a confirmed one beyond that is answered busy."""
     mailbox_bytes: int = 8 * MIB
     """Bytes of those messages."""
+    subscription_messages: int = 256
+    """Publications waiting in one `Node.subscribe()` subscription; the newest are dropped (counted)."""
+    subscription_bytes: int = 4 * MIB
+    """Bytes of those publications; half of them for one publisher at most."""
     event_buffer: int = 256
     """Events waiting in one `Node.events()` subscription; what does not fit is reported as `EventsLost(n)`."""
 

@@ -24,6 +24,7 @@ from tests.wire.media_descriptions import bundle_only_offer, media_offer
 from trio_relay.exceptions import LocalProtocolError, RemoteProtocolError
 from trio_relay.wire import (
     body,
+    bundle_description,
     chunks,
     content,
     datagram,
@@ -32,6 +33,7 @@ from trio_relay.wire import (
     frame,
     hello,
     record,
+    rendezvous,
     session,
     signal,
     websocket_frames,
@@ -182,6 +184,11 @@ def parse_signal_untrusted(data: bytes) -> None:
     assert signal.parse_signal_untrusted(parsed.to_bytes()) == parsed
 
 
+def parse_rendezvous_untrusted(data: bytes) -> None:
+    """No signature is verified by the parser."""
+    assert rendezvous.parse_rendezvous_untrusted(data).to_bytes() == data
+
+
 def parse_candidate_untrusted(data: bytes) -> None:
     candidate = description.parse_candidate_untrusted(wire_json.decode_untrusted(data))
     assert candidate is None or candidate.candidate
@@ -198,6 +205,12 @@ def check_media_description_untrusted(data: bytes) -> None:
     description.check_media_description_untrusted(text)
     assert description.find_tagged(text) < description.MAX_SECTIONS
     assert sum(description.count_places(text).values()) <= description.MAX_SECTIONS
+
+
+def check_bundle_description_untrusted(data: bytes) -> None:
+    outline = bundle_description.check_bundle_description_untrusted(data.decode("latin-1"))
+    assert len(outline.kinds) == len(outline.mids) == len(outline.refused) <= bundle_description.MAX_BUNDLE_SECTIONS
+    assert not outline.refused[outline.tagged]
 
 
 def feed(data: bytes) -> None:
@@ -231,8 +244,14 @@ TARGETS: Final[dict[str, Target]] = {
         *(parse_session_message_untrusted, decode_content_untrusted, decode_untrusted),
         *(parse_id_frame_untrusted, parse_envelope_untrusted, parse_body_untrusted, parse_body_fields_untrusted),
         *(parse_hex_untrusted, parse_datagram_untrusted),
-        *(parse_signal_untrusted, parse_candidate_untrusted, check_description_untrusted, feed),
-        check_media_description_untrusted,
+        *(
+            parse_signal_untrusted,
+            parse_rendezvous_untrusted,
+            parse_candidate_untrusted,
+            check_description_untrusted,
+            feed,
+        ),
+        *(check_media_description_untrusted, check_bundle_description_untrusted),
         *(check_head_untrusted, parse_length_untrusted, parse_close_untrusted, receive_data),
     )
 }
@@ -257,7 +276,7 @@ def strings(value: Any) -> Iterator[str]:
 def binary_seeds() -> list[bytes]:
     """Everything that is hexadecimal in the vectors of the binary protocol."""
     seeds = set()
-    for name in ("frames", "records", "hello", "handshake", "session", "content", "signals"):
+    for name in ("frames", "records", "hello", "handshake", "session", "content", "signals", "rendezvous"):
         for text in strings(vectors(name)):
             with contextlib.suppress(ValueError):
                 seeds.add(bytes.fromhex(text))
@@ -305,7 +324,7 @@ def seeds_of(name: str) -> list[bytes]:
         return STREAM
     if name == "check_description_untrusted":
         return [CHROMIUM_OFFER.encode(), CHROMIUM_ANSWER.encode()]
-    if name == "check_media_description_untrusted":
+    if name in ("check_media_description_untrusted", "check_bundle_description_untrusted"):
         return [media_offer().encode(), bundle_only_offer().encode()]
     return TEXT if "_".join(home_of(name)) in TEXT_TARGETS else BINARY
 

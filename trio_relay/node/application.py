@@ -19,6 +19,7 @@ from .desk import Waiter
 from .link import Link
 from .originals import Originals
 from .runtime import Runtime
+from .subscriptions import Subscriptions
 from .turns import Turns
 from .values import LinkInfo, Message, NodeStatistics, Receipt
 
@@ -26,7 +27,11 @@ __all__ = ["Application"]
 
 
 class Application:
-    """The operations behind `Node`; arguments are checked there."""
+    """The operations behind `Node`; arguments are checked there.
+
+    Attributes:
+        topics: what the application subscribes to and publishes.
+    """
 
     def __init__(self, runtime: Runtime, transport: TransportStatistics) -> None:
         self._runtime: Final = runtime
@@ -35,6 +40,7 @@ class Application:
         self._desk: Final = runtime.desk
         self._sends: Final = Turns()
         self._receives: Final = Turns()
+        self.topics: Final = Subscriptions(runtime)
 
     # Sending
 

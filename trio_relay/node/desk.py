@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -61,6 +61,7 @@ class Desk:
         deliveries: who is told how a confirmed message fared.
         lost: messages that came after the mailbox was closed.
         closed: whether the node is closing.
+        on_closing: what is called when it begins to close.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -68,6 +69,7 @@ class Desk:
         self.deliveries: Final = dict[bytes, Outcome]()
         self.lost = 0
         self.closed = False
+        self.on_closing: Final = list[Callable[[], None]]()
         self._lookups: Final = set[Waiter]()
         self._wishes: Final = dict[NodeId, dict[Waiter, Preference]]()
         self._changed = trio.Event()
@@ -157,6 +159,8 @@ class Desk:
         waiters = [*self.deliveries.values(), *self._lookups, *(w for ws in self._wishes.values() for w in ws)]
         for waiter in waiters:
             waiter.put(trio.ClosedResourceError("the node was closed"))
+        for call in self.on_closing:
+            call()
         self.change()
 
     def close(self) -> None:

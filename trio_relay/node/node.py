@@ -18,6 +18,7 @@ from .application import Application
 from .dialler import Dialler
 from .events import EventStream
 from .runtime import Runtime
+from .subscriptions import Subscription
 from .values import Event, LinkInfo, Message, NodeStatistics, Receipt
 
 if TYPE_CHECKING:
@@ -158,6 +159,45 @@ class Node:
             return await self._application.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
+
+    # Topics
+
+    def subscribe(self, topic: str, *, timeout: float = 10) -> AbstractAsyncContextManager[Subscription]:
+        """``async with node.subscribe(topic) as subscription``, then ``async for publication in subscription``.
+
+        The block begins when every relay of the three that are closest to the topic's key keeps the subscription, or
+        when one does and two seconds have passed. It is kept up while the block runs, when relays come and go, too.
+        `subscription.lost` says how many publications found its buffer full. A node's own publications come as well.
+
+        Args:
+            topic: any text; whoever knows it may subscribe and publish. Relays see a hash of it.
+            timeout: seconds until the first relay must have confirmed.
+
+        Raises:
+            TopicUnavailable: none did, or this node subscribes to 128 topics already.
+            trio.ClosedResourceError: the node was closed.
+        """
+        return self._application.topics.subscribe(topic, timeout)
+
+    async def publish(self, topic: str, data: bytes, *, timeout: float = 10) -> None:
+        """Publishes to whoever subscribes to the topic; returns when the first relay has taken it.
+
+        It goes to the three relays that are closest to the topic's key. They pass it on to their subscribers at once,
+        and keep nothing. A subscriber gets it once, and has checked who published it. Nobody tells whether it arrived.
+        These relays can read it: encrypt what they must not read.
+
+        Args:
+            topic: any text.
+            data: at most 57,344 bytes.
+            timeout: seconds.
+
+        Raises:
+            TopicUnavailable: no relay took it in time; its `outcome` says whether one can have passed it on.
+            PayloadTooLarge: more than 57,344 bytes.
+            TypeError: not bytes.
+            trio.ClosedResourceError: the node was closed; the outcome is unknown.
+        """
+        await self._application.topics.publish(topic, data, timeout)
 
     # Links
 

@@ -84,8 +84,7 @@ class Runtime:
     Attributes:
         desk: what the application waits for.
         admission: who may link with us, and send to our application.
-        dial: carries out a `Dial`; does not wait. Set by the dialler.
-        negotiate: carries out what the router wants of WebRTC; does not wait. Set by the negotiator.
+        dial, negotiate, topics: carry out actions that are theirs, without waiting; set by those that do.
         webrtc: what makes WebRTC connections, None when there are none.
         legacy: the gateway to original nodes, None when they are not admitted.
         lonely: set, and replaced, when the last relay is gone.
@@ -127,6 +126,7 @@ class Runtime:
         self.links: Final = set[Link]()
         self.dial: Callable[[Dial], None] = lambda _: None
         self.negotiate: Callable[[Negotiate | Answered | EndNegotiation], None] = lambda _: None
+        self.topics: Callable[[Action], bool] = lambda _: False
         self.webrtc: Final = webrtc
         self.legacy: Originals | None = None
         self.lonely = trio.Event()
@@ -256,7 +256,7 @@ class Runtime:
                 self.legacy.tunnel(action)
             case DeliverLegacy():
                 self.counts["legacy_refused"] += 1
-            case _:
+            case _ if not self.topics(action):
                 raise AssertionError(f"unexpected action {action!r}")
 
     # Links

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVarTuple
 
 import trio
 
-__all__ = ["Services", "open_services", "raise_alone"]
+__all__ = ["Services", "open_alone", "open_services", "raise_alone"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -103,6 +103,16 @@ async def _host(failures: trio.Nursery, *, task_status: trio.TaskStatus[Services
         async with trio.open_nursery() as shielded:
             task_status.started(Services(shield, shielded, failures))
             await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def open_alone() -> AsyncIterator[trio.Nursery]:
+    """A nursery; an exception that is alone comes out as it was raised, not in a group of one."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise_alone(group)
 
 
 def raise_alone(group: BaseExceptionGroup[BaseException]) -> NoReturn:

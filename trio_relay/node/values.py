@@ -23,6 +23,7 @@ __all__ = [
     "LinkUp",
     "Message",
     "NodeStatistics",
+    "Publication",
     "Receipt",
 ]
 
@@ -43,6 +44,20 @@ class Message(msgspec.Struct, frozen=True):
     data: Data
     sender: NodeId
     proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Something that was published under a topic.
+
+    Attributes:
+        data: as it was published.
+        publisher: the id that published it; it has signed data and topic.
+    """
+
+    topic: str
+    data: bytes
+    publisher: NodeId
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,11 @@ __all__ = [
     "Negotiate",
     "NotConnected",
     "Preference",
+    "Published",
+    "PublishingRoom",
     "Relinked",
     "SessionReady",
+    "Subscribed",
     "Transmit",
     "Tunnel",
     "Unlinked",
@@ -245,6 +248,36 @@ class EndNegotiation:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """Where a subscription of ours is kept, whenever that changes.
+
+    Attributes:
+        relays: how many of the relays closest to the key keep it.
+        complete: whether each of them has answered.
+        reason: why one of them does not keep it, in words; else empty.
+    """
+
+    key: NodeId
+    relays: int
+    complete: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Something was published under a key that we subscribed to; its publisher has signed it."""
+
+    key: NodeId
+    data: bytes
+    publisher: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PublishingRoom:
+    """There may be room for one more publication."""
+
+
 Action: TypeAlias = (
     Transmit
     | Deliver
@@ -263,5 +296,8 @@ Action: TypeAlias = (
     | Answered
     | EndNegotiation
     | SessionReady
+    | Subscribed
+    | Published
+    | PublishingRoom
     | Tunnel
 )

@@ -14,10 +14,12 @@ from .lookup import Lookup
 from .state import State
 from .table import Neighbour
 
-__all__ = ["INTERNAL", "Discovery"]
+__all__ = ["INTERNAL", "TOPICS", "Discovery"]
 
 INTERNAL: Final = object()
 """The `query` of lookups for a part of the router: their result goes to `Discovery.found`, not to the application."""
+TOPICS: Final = object()
+"""The same, for keys of topics."""
 
 _KEPT_AT: Final = 3
 """A record is kept at the three relays closest to its id, so it survives the loss of any two."""
@@ -107,7 +109,7 @@ class Discovery:
             record = state.directory.get(lookup.target, state.wall)
             gateways = state.directory.gateways(lookup.target, state.wall)
             found = Found(lookup.query, lookup.target, record, gateways)
-            if lookup.query is INTERNAL:
+            if lookup.query in (INTERNAL, TOPICS):
                 self.found.append(found)
             else:
                 state.do(found)

@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,6 +65,10 @@ class Endpoint:
         )
         self._unlinked: deque[_Unlinked] = deque()
         self.deliveries: Final = Deliveries()
+        self.receive_rendezvous: Callable[[Neighbour, int, int, int, NodeId, bytes, bytes, bool, Arrival | None], bool]
+        """Like `receive_data`, for messages with other flags than those of the mailbox."""
+        self.settle_rendezvous: Callable[[Acknowledged | Failed], None]
+        self._rendezvous: Final = set[bytes]()  # confirmed messages of the part for topics, which sets these two
         self.closed = False
         """Nobody will take a message any more: none is accepted, and so none is acknowledged."""
         self.mailbox_messages = 0
@@ -112,12 +117,22 @@ class Endpoint:
                 state.do(Failed(message_id, MailboxFull("this node's own mailbox is full", "not_delivered")))
             return message_id
         self.deliveries.add(message_id, to, payload, flags, state.now + timeout, state.now)
+        if flags & Flag.RENDEZVOUS:
+            self._rendezvous.add(message_id)
         self.send_due()
         return message_id
+
+    def _settle(self, result: Acknowledged | Failed) -> None:
+        if result.message_id in self._rendezvous:
+            self._rendezvous.discard(result.message_id)
+            self.settle_rendezvous(result)
+        else:
+            self._state.do(result)
 
     def cancel(self, message_id: bytes) -> None:
         """The application stopped waiting."""
         self.deliveries.remove(message_id)
+        self._rendezvous.discard(message_id)
 
     def linked(self) -> None:
         """A link came up: what waited for it leaves."""
@@ -149,7 +164,7 @@ class Endpoint:
                 deliveries.remove(message_id)
                 state.counts["deliveries_failed"] += 1
                 unreachable = sessions is not None and not pending.sent and sessions.is_unreachable(pending.to)
-                state.do(Failed(message_id, deliveries.error(pending, unreachable=unreachable)))
+                self._settle(Failed(message_id, deliveries.error(pending, unreachable=unreachable)))
                 continue
             attempt = min(pending.attempt + 1, 255)
             left = self._send_attempt(message_id, pending, attempt)
@@ -212,7 +227,7 @@ class Endpoint:
         if self.closed:
             state.counts["closing"] += 1
         elif flags & ~_KNOWN_FLAGS:
-            state.counts["unknown_flags"] += 1
+            return self.receive_rendezvous(via, hop_limit, attempt, flags, source, message_id, payload, proven, arrival)
         elif not (self._admission.either(source) if flags & Flag.LEGACY else self._admission.messages(source)):
             state.counts["not_admitted"] += 1
         elif arrival is Arrival.NEW and not flags:
@@ -220,18 +235,19 @@ class Endpoint:
             self._put_content(source, payload, proven)
         elif arrival in _COPIES and not self._seen_confirmed.seen(source, message_id, state.now):
             if arrival is Arrival.REFUSED:
-                self._answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
+                self.answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
             else:
                 state.counts["seal_replayed"] += 1
         elif self._accept(source, message_id, payload, flags, via, proven=proven):
             if flags & Flag.CONFIRM:
-                self._answer(Kind.ACK, source, message_id, bytes([hop_limit, attempt]), attempt, via)
+                self.answer(Kind.ACK, source, message_id, bytes([hop_limit, attempt]), attempt, via)
         elif flags & Flag.CONFIRM and self.mailbox_full(len(payload)):
-            self._answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
+            self.answer(Kind.BUSY, source, message_id, bytes([attempt]), attempt, via)
             return False
         return True
 
-    def _answer(self, kind: Kind, to: NodeId, message_id: bytes, payload: bytes, attempt: int, back: Neighbour) -> None:
+    def answer(self, kind: Kind, to: NodeId, message_id: bytes, payload: bytes, attempt: int, back: Neighbour) -> None:
+        """Sends ACK or BUSY for a message that came over `back`."""
         sender = self._state.send if self._sessions is None else self._sessions.send
         if not sender(kind, to, message_id, payload, attempt=attempt, back=back):
             self._state.counts["no_way"] += 1
@@ -309,7 +325,7 @@ class Endpoint:
             done = self.deliveries.acknowledged(message_id, source, payload[1], hops, state.now)
             if done is not None:
                 state.counts["acknowledged"] += 1
-                state.do(done)
+                self._settle(done)
                 return
         elif kind == Kind.BUSY and len(payload) == 1:
             if self.deliveries.busy(message_id, source, payload[0], state.now):

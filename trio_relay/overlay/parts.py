@@ -11,7 +11,7 @@ from ..wire.ids import ID_LENGTH, NodeId
 from .actions import Action, SessionReady
 from .admission import Admission
 from .connecting import Connecting
-from .discovery import Discovery
+from .discovery import TOPICS, Discovery
 from .endpoint import Endpoint
 from .forwarding import Forwarder
 from .links import Links
@@ -19,6 +19,7 @@ from .liveness import Liveness
 from .membership import Membership
 from .negotiations import Negotiations
 from .reachability import Reachability
+from .rendezvous import Rendezvous
 from .session.session import Arrival
 from .session.sessions import Sealing, Sessions
 from .state import State
@@ -56,6 +57,7 @@ class Parts:
         self.connecting: Final = Connecting(
             state, self.discovery, self.membership, admission, self.sessions, self.negotiations
         )
+        self.rendezvous: Final = Rendezvous(state, self.endpoint, self.discovery, admission)
         self.forwarder: Final = Forwarder(state, self.receive)
         self._outside: Final = Neighbour(state.own, None, state.now)
         self._expire_at = state.now + _EXPIRE_EVERY
@@ -77,6 +79,7 @@ class Parts:
             "mailbox_bytes": self.endpoint.mailbox_bytes,
             "unlinked": self.endpoint.unlinked_count,
             "pending_deliveries": len(self.endpoint.deliveries),
+            **self.rendezvous.sizes(),
             **(self.sessions.sizes() if self.sessions is not None else {}),
         }
 
@@ -207,6 +210,7 @@ class Parts:
                 self.reachability.next_deadline(),
                 self.negotiations.next_deadline(),
                 self.connecting.next_deadline(),
+                self.rendezvous.next_deadline(),
                 self._expire_at,
             )
             if self.sessions is not None:
@@ -227,9 +231,11 @@ class Parts:
         self.negotiations.handle_timeout()
         self.negotiated()
         self.connecting.handle_timeout()
+        self.rendezvous.handle_timeout()
         if self._expire_at <= state.now:
             self._expire_at = state.now + _EXPIRE_EVERY
             state.directory.expire(state.wall)
+            self.rendezvous.expire()
 
     def settle(self) -> list[Action]:
         """The input is handled: what it means for other parts, and then all that is to be done."""
@@ -239,16 +245,22 @@ class Parts:
             self._deadline = None
             discovery.refresh_soon()
             self.membership.plan_soon()
+            self.rendezvous.changed()
         if discovery.changed:
             discovery.changed = False
             self._deadline = None
             self.membership.plan_later()
+            self.rendezvous.changed()
         if discovery.published is not state.record:
             self._deadline = None
             discovery.publish_soon()
+            self.rendezvous.role_changed()
         if discovery.found:
             for found in discovery.found:
-                self.connecting.found(found)
+                if found.query is TOPICS:
+                    self.rendezvous.found(found.target)
+                else:
+                    self.connecting.found(found)
             discovery.found.clear()
         if self.sessions is not None and self.sessions.take_moved():
             self._deadline = None
@@ -257,4 +269,7 @@ class Parts:
             for peer, lost in self.sessions.take_ready():
                 self.endpoint.session_ready(peer, lost)
                 state.do(SessionReady(peer))
+        if self.rendezvous.moved:
+            self._deadline = None
+            self.rendezvous.handle_news()
         return state.drain()

@@ -26,7 +26,7 @@ from .parts import Parts
 from .session.sessions import Sealing
 from .state import State
 from .table import Neighbour, Rank
-from .view import RouterState
+from .topics import RouterTopics
 
 if TYPE_CHECKING:
     import random
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 
-class Router(RouterState):
+class Router(RouterTopics):
     """One peer's overlay.
 
     Args:
@@ -174,6 +174,7 @@ class Router(RouterState):
         """The node ends: tells every neighbour, drops what still waits; links stay until they are closed."""
         self._parts.begin(now)
         self._parts.negotiations.stop()
+        self._parts.rendezvous.close()
         self._parts.links.goodbye()
         self._parts.endpoint.close()
         if self._parts.sessions is not None:

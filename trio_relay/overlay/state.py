@@ -92,7 +92,7 @@ class State:
             sequence=max(int(self.wall * 1_000_000), after + 1),
             expiry=int(self.wall + self.limits.record_lifetime),
             urls=self.advertised,
-            roles=Role.RELAY * self.relaying | Role.LEGACY * self.legacy,
+            roles=(Role.RELAY | Role.RENDEZVOUS) * self.relaying | Role.LEGACY * self.legacy,
         )
 
     def renew_record(self) -> PeerRecord:

@@ -101,6 +101,8 @@ class Flag:
     """The payload is an envelope of the original peer-relay, carried between two gateways or a gateway and a node."""
     OPENING: Final = 0x08
     """The opener's proof stands before the sealed payload."""
+    RENDEZVOUS: Final = 0x10
+    """The payload is about a topic (`wire.rendezvous`; DATA only), and not for the mailbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

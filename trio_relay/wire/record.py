@@ -3,7 +3,8 @@
 Layout (docs/protocol/overlay.md section 5), integers big-endian:
 
 ```
- 0  version = 1          1  kind (1 peer, 2 legacy)     2  roles (bit 0 relay, bit 1 admits original nodes)
+ 0  version = 1          1  kind (1 peer, 2 legacy)     2  roles (bit 0 relay, bit 1 admits original nodes,
+                                                           bit 2 keeps subscriptions)
  3  sequence number, 8   11 expiry, Unix seconds, 8     19 subject id, 20
 39  public key, 32       71 number of URLs, then per URL one length byte and ASCII text
     signature, 64, over b"trio-relay record 1\\0" and everything before it
@@ -64,9 +65,11 @@ class Role(enum.IntFlag):
     RELAY = 1
     LEGACY = 2
     """Opened with ``legacy=True``: original nodes may dial it."""
+    RENDEZVOUS = 4
+    """It keeps subscriptions for others (`wire.rendezvous`)."""
 
 
-_KNOWN_ROLES: Final = Role.RELAY | Role.LEGACY
+_KNOWN_ROLES: Final = Role.RELAY | Role.LEGACY | Role.RENDEZVOUS
 
 
 def id_of_key(public_key: bytes) -> NodeId:
@@ -82,7 +85,7 @@ class PeerRecord:
         id: the subject.
         gateway: the signer's id; equal to `id` unless `kind` is LEGACY.
         kind: PEER, the subject speaks for itself; or LEGACY, a gateway speaks for an original node.
-        roles: RELAY and LEGACY, or none: what the subject does for others.
+        roles: RELAY, LEGACY and RENDEZVOUS, or none: what the subject does for others.
         urls: at most four WebSocket URLs.
         sequence: a later record of the same signer has a larger one (microseconds since 1970 by custom).
         expiry: Unix time in seconds.
@@ -104,6 +107,11 @@ class PeerRecord:
     def relay(self) -> bool:
         """Whether the peer says that it relays."""
         return self.kind is RecordKind.PEER and Role.RELAY in self.roles
+
+    @property
+    def rendezvous(self) -> bool:
+        """Whether the peer says that it keeps subscriptions for others."""
+        return self.relay and Role.RENDEZVOUS in self.roles
 
 
 def build_record(
