@@ -75,6 +75,26 @@ async def test_without_the_subprotocol() -> None:
         await connection.aclose()
 
 
+@pytest.mark.parametrize(("echo", "echoed"), [(b"sec-websocket-protocol: mqtt\r\n", True), (b"", False)])
+async def test_another_subprotocol(echo: bytes, echoed: bool) -> None:
+    def answer(request: bytes) -> bytes:
+        assert b"\r\nsec-websocket-protocol: mqtt\r\n" in request.lower()
+        return SWITCHING + accept_line(request) + echo + b"\r\n"
+
+    async with answering(answer) as url:
+        connection = await dial_websocket(url, limits=LIMITS, subprotocol="mqtt")
+        assert connection.offered_subprotocol == echoed
+        connection.abort()
+
+
+async def test_a_subprotocol_instead_of_another_one() -> None:
+    async with answering(
+        lambda request: SWITCHING + accept_line(request) + b"sec-websocket-protocol: trio-relay.1\r\n\r\n"
+    ) as url:
+        with pytest.raises(HandshakeError, match="no other subprotocol"):
+            await dial_websocket(url, limits=LIMITS, subprotocol="mqtt")
+
+
 async def test_ipv6() -> None:
     async with serving(listen="[::1]:0") as served:
         connection = await dial_websocket(served.url, limits=LIMITS)

@@ -98,7 +98,7 @@ def test_usual_requests_are_read(fields: tuple[bytes, ...]) -> None:
 
 
 def test_what_our_own_dialler_sends_is_read() -> None:
-    headers = upgrade_headers(parse_ws_url("ws://example.com:80/a?b"), bytes(16), subprotocol=True)
+    headers = upgrade_headers(parse_ws_url("ws://example.com:80/a?b"), bytes(16), subprotocol=SUBPROTOCOL)
     assert check(head(*[name + b": " + value for name, value in headers]))
     assert check(UPGRADE + b"\r\n")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -142,7 +143,7 @@ class Admission:
         if self._admitted >= self._limits.connections:
             self.statistics.count(Ending.CONNECTIONS_FULL)
             return None
-        if len(self._unproven) >= self._limits.unproven_connections:
+        while len(self._unproven) >= self._limits.unproven_connections:
             oldest = next(iter(self._unproven))
             del self._unproven[oldest]
             self.statistics.count(Ending.UNPROVEN_EVICTED)
@@ -168,6 +169,16 @@ class Admission:
         if ticket is not None:
             self._unproven.pop(ticket, None)
             ticket.connection = None
+
+    @contextmanager
+    def held(self, ticket: Ticket) -> Iterator[None]:
+        """For the time of the block the socket has not to make room; then it counts as the newest of strangers."""
+        self._unproven.pop(ticket, None)
+        try:
+            yield
+        finally:
+            if not ticket.evicted:
+                self._unproven[ticket] = None
 
     def release(self, ticket: Ticket) -> None:
         """The socket of `ticket` is closed; every ticket is released once."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, NamedTuple
 
 import h11
@@ -27,7 +30,9 @@ from .routes import (
     Response,
     Route,
     RouteTable,
+    Streamed,
 )
+from .streaming import Streaming
 from .upgrade import accept_upgrade, is_upgrade
 from .usual_upgrade import read_usual_upgrade
 
@@ -103,6 +108,7 @@ class Conversation:
         table: the routes.
         since: when the connection was accepted; default: now.
         addresses, received: see `RequestReader`.
+        held: for the time of a block, the connection has not to make room for others.
         limits: `http_head`, `http_timeout`, `handshake_timeout`, `close_timeout` and `read_size` are read.
 
     Raises:
@@ -120,6 +126,7 @@ class Conversation:
         since: float | None = None,
         addresses: tuple[str, str] | None = None,
         received: bytes | None = None,
+        held: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._since = trio.current_time() if since is None else since
         self._stream = stream
@@ -129,6 +136,7 @@ class Conversation:
         self._reader = RequestReader(stream, limits=limits, secure=secure, addresses=addresses, received=received)
         self._http = self._reader.http
         self._answered = False
+        self._held = held
 
     async def run(self) -> Upgrade | None:
         """Answers requests; returns the upgrade that was accepted, or None when the stream is to be closed.
@@ -143,7 +151,12 @@ class Conversation:
                 if is_upgrade(request):
                     return await self._upgrade(request)
                 response = await self._answer(request)
-                await self._send(response, extra=() if await self._drain() else LAST)
+                extra = () if await self._drain() else LAST
+                if isinstance(response, Streamed):
+                    if not await self._send_streamed(response, extra):
+                        return None
+                else:
+                    await self._send(response, extra=extra)
                 self._answered = True
                 self._since = trio.current_time()
                 if not (self._http.our_state is self._http.their_state is h11.DONE):
@@ -167,7 +180,7 @@ class Conversation:
 
     # Requests
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response | Streamed:
         if request.method == "CONNECT":
             raise refusal(400, "expected a method other than CONNECT: this is no proxy")
         route = self._table.find(request.path)
@@ -177,7 +190,7 @@ class Conversation:
             return UPGRADE_REQUIRED
         return await self._ask(route.respond, request)
 
-    async def _ask(self, respond: Responder, request: Request) -> Response:
+    async def _ask(self, respond: Responder, request: Request) -> Response | Streamed:
         """What a responder answers, or what is answered in its place."""
         try:
             return await respond(request)
@@ -198,10 +211,12 @@ class Conversation:
             self._statistics.count(refused.ending)
             return False
 
-    def _report_failure(self) -> Response:
-        """Logs the exception of a route's code; without the query of the request, which may hold a key."""
+    def _report_failure(self, error: Exception | None = None) -> Response:
+        """Logs an exception of a route's code, or the one that is being handled; without the query of the request,
+        which may hold a key."""
         self._statistics.count(Ending.RESPONDER_FAILED)
-        logger.exception("could not answer %.20s %.200s", self._reader.method, self._reader.path)
+        what = "could not answer %.20s %.200s"
+        logger.error(what, self._reader.method, self._reader.path, exc_info=True if error is None else error)
         return Response.text(500, "Internal Server Error")
 
     # Upgrades
@@ -252,6 +267,24 @@ class Conversation:
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._reader.write(data)
 
+    async def _send_streamed(self, response: Streamed, extra: Headers) -> bool:
+        """Whether the whole response was sent: if not, the client is gone, or has to learn that it was cut off."""
+        head = partial(_compose_head, response, extra)
+        streaming = Streaming(self._stream, self._reader, head, self._limits.http_head)
+        if self._reader.method != "HEAD" and response.status not in BODILESS:
+            with self._held() if response.held else contextlib.nullcontext():
+                await streaming.run(response)
+        if streaming.gone:
+            return False
+        if streaming.failure is not None:
+            answer = self._report_failure(streaming.failure)
+            if streaming.began:
+                return False
+            await self._send(answer, extra=LAST)
+        else:
+            await streaming.finish()
+        return True
+
     async def _send_last(self, response: Response) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             with contextlib.suppress(Refused, trio.BrokenResourceError):
@@ -284,7 +317,11 @@ def _compose(response: Response, extra: Headers) -> h11.Response:
     """The head of a response; raises whatever shows that it can not be sent."""
     if not isinstance(response.body, bytes | bytearray | memoryview):
         raise TypeError(f"expected bytes as the body of a response, not {type(response.body).__name__}")
+    return _compose_head(response, extra, len(response.body))
+
+
+def _compose_head(response: Response | Streamed, extra: Headers, length: int | None) -> h11.Response:
     headers = [*response.headers, *extra, (b"date", email.utils.formatdate(usegmt=True).encode("ascii"))]
-    if response.status not in BODILESS:
-        headers.append((b"content-length", b"%d" % len(response.body)))
+    if response.status not in BODILESS and length is not None:
+        headers.append((b"content-length", b"%d" % length))
     return h11.Response(status_code=response.status, headers=headers)

@@ -18,10 +18,10 @@ from ..wire.urls import WebSocketUrl, parse_ws_url
 from ..wire.websocket import Role
 from .routes import Headers
 from .streams import check_tls, close_now
-from .upgrade import check_accepted, upgrade_headers
+from .upgrade import SUBPROTOCOL, check_accepted, upgrade_headers
 from .websocket import WebSocketConnection
 
-__all__ = ["AllowAddress", "TlsUnavailable", "dial_stream", "dial_websocket"]
+__all__ = ["AllowAddress", "TlsUnavailable", "dial_stream", "dial_websocket", "secure_stream"]
 
 AllowAddress: TypeAlias = Callable[[str], bool]
 """Whether an IP address, as text, may be dialled."""
@@ -41,9 +41,10 @@ async def dial_websocket(
     *,
     limits: Limits,
     ssl_context: ssl.SSLContext | None = None,
-    subprotocol: bool = True,
+    subprotocol: str | bool = True,
     allow_address: AllowAddress | None = None,
     max_message: int | None = None,
+    more_headers: Headers = (),
 ) -> WebSocketConnection:
     """Opens a WebSocket. The caller sets the deadline; a cancelled call leaves no socket behind.
 
@@ -51,10 +52,11 @@ async def dial_websocket(
         url: ``ws://…`` or ``wss://…``; redirects are not followed.
         limits: the bounds on heads and messages.
         ssl_context: for ``wss``; default: the system's authorities.
-        subprotocol: whether ours is offered.
+        subprotocol: what is offered: True is ours, False nothing.
         allow_address: asked for every address that the host resolves to, so that a name cannot lead into a
             network that its giver has no business in; default: all are allowed.
         max_message: bytes in one received message, instead of `Limits.websocket_message`.
+        more_headers: of the request, behind those of the handshake.
 
     Raises:
         ValueError: `url` is not a WebSocket URL, or the context would speak less than TLS 1.2.
@@ -62,9 +64,10 @@ async def dial_websocket(
         HandshakeError: no address is allowed, TLS failed, or the other side did not accept the upgrade.
     """
     target = parse_ws_url(url)
+    offered = subprotocol if isinstance(subprotocol, str) else SUBPROTOCOL if subprotocol else None
     stream = await dial_stream(target, limits=limits, ssl_context=ssl_context, allow_address=allow_address)
     try:
-        echoed, received = await _upgrade(stream, target, limits, subprotocol)
+        echoed, received = await _upgrade(stream, target, limits, offered, more_headers)
         return WebSocketConnection(
             stream,
             Role.CLIENT,
@@ -104,7 +107,22 @@ async def dial_stream(
     stream = await _connect(target, allow_address, attempts=limits.dials)
     if context is None:
         return stream
+    return await secure_stream(stream, target, context)
+
+
+async def secure_stream(
+    stream: trio.abc.Stream, target: WebSocketUrl, ssl_context: ssl.SSLContext | None = None
+) -> trio.abc.Stream:
+    """Speaks TLS over a connection to the host of `target`; one that fails is closed. The caller sets the deadline.
+
+    Raises:
+        ValueError: the context would speak less than TLS 1.2.
+        HandshakeError: the connection broke.
+        TlsUnavailable: TLS could not be had.
+    """
     try:
+        context = ssl_context or _default_context()
+        check_tls(context)
         return await _secure(stream, target, context)
     except BaseException:
         close_now(stream)
@@ -173,7 +191,7 @@ async def _race(addresses: list[ResolvedAddress], authority: str) -> trio.socket
             left_over.close()
 
 
-async def _secure(stream: trio.SocketStream, target: WebSocketUrl, context: ssl.SSLContext) -> trio.abc.Stream:
+async def _secure(stream: trio.abc.Stream, target: WebSocketUrl, context: ssl.SSLContext) -> trio.abc.Stream:
     secured = trio.SSLStream(stream, context, server_hostname=target.host, https_compatible=True)
     try:
         await secured.do_handshake()
@@ -189,12 +207,12 @@ async def _secure(stream: trio.SocketStream, target: WebSocketUrl, context: ssl.
 
 
 async def _upgrade(
-    stream: trio.abc.Stream, target: WebSocketUrl, limits: Limits, subprotocol: bool
+    stream: trio.abc.Stream, target: WebSocketUrl, limits: Limits, subprotocol: str | None, more_headers: Headers
 ) -> tuple[bool, bytes]:
     """Asks for the upgrade; returns whether our subprotocol was echoed, and bytes that followed the answer."""
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.http_head)
     key = os.urandom(16)
-    headers = list(upgrade_headers(target, key, subprotocol=subprotocol))
+    headers = [*upgrade_headers(target, key, subprotocol=subprotocol), *more_headers]
     request = h11.Request(method="GET", target=target.target, headers=headers)
     await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
     while True:

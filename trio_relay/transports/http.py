@@ -131,7 +131,7 @@ class HttpServer:
             if secured is None:
                 return None
             stream = secured
-        upgrade = await self._converse(stream, addresses, since)
+        upgrade = await self._converse(stream, addresses, since, ticket)
         if upgrade is None:
             with trio.move_on_after(self._limits.close_timeout):  # TLS says goodbye
                 await stream.aclose()
@@ -151,7 +151,9 @@ class HttpServer:
         self._admission.upgraded(ticket, connection)
         return connection, upgrade.handler(connection, upgrade.request)
 
-    async def _converse(self, stream: trio.abc.Stream, addresses: Addresses, since: float) -> Upgrade | None:
+    async def _converse(
+        self, stream: trio.abc.Stream, addresses: Addresses, since: float, ticket: Ticket
+    ) -> Upgrade | None:
         """The upgrade that the client asked for, usually with the first that it says; None when it is done."""
         received: bytes | None = None
         if isinstance(stream, trio.SocketStream) and DIRECT_POSSIBLE:
@@ -169,6 +171,7 @@ class HttpServer:
             since=since,
             addresses=addresses,
             received=received,
+            held=partial(self._admission.held, ticket),
         ).run()
 
     async def _read_first(self, stream: trio.SocketStream, since: float) -> bytes | None:

@@ -24,6 +24,8 @@ __all__ = [
     "Response",
     "Route",
     "RouteTable",
+    "Sender",
+    "Streamed",
     "header_tokens",
     "header_value",
     "split_target",
@@ -192,7 +194,30 @@ class Response:
         return cls(status, body, ((b"content-type", content_type.encode("ascii")), *headers))
 
 
-Responder: TypeAlias = Callable[[Request], Awaitable[Response]]
+Sender: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Sends a piece of a body, and returns when it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A response whose body is made while it is sent, which may go on for ever; head and body as of `Response`.
+
+    Attributes:
+        make: is given a function that sends pieces, and returns the last one, which may be empty. It is cancelled when
+            the client has gone away, and ends with an error if the client does not take a piece within
+            `Limits.http_timeout`. Nothing is sent before the first piece; if that is the last one, the response
+            has a Content-Length like others. What it raises cuts the response off, or is answered with 500. It is not
+            called for HEAD.
+        held: whether the connection has not to make room for a stranger's meanwhile.
+    """
+
+    status: int
+    make: Callable[[Sender], Awaitable[bytes]]
+    headers: Headers = ()
+    held: bool = False
+
+
+Responder: TypeAlias = Callable[[Request], Awaitable["Response | Streamed"]]
 Guard: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 """Asked before an upgrade is accepted; a response refuses it."""
 Check: TypeAlias = Callable[[Request], Response | None]

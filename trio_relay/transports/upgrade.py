@@ -80,7 +80,7 @@ def switch_protocols(key: bytes, offered_subprotocol: bool) -> bytes:
     return b"".join((_SWITCHING, accepted, _ECHO if offered_subprotocol else b"", b"\r\n"))
 
 
-def upgrade_headers(url: WebSocketUrl, key: bytes, *, subprotocol: bool) -> Headers:
+def upgrade_headers(url: WebSocketUrl, key: bytes, *, subprotocol: str | None) -> Headers:
     """The headers of an upgrade request; `key` is 16 random bytes."""
     headers = (
         (b"host", url.host_header.encode("ascii")),
@@ -89,16 +89,16 @@ def upgrade_headers(url: WebSocketUrl, key: bytes, *, subprotocol: bool) -> Head
         (b"sec-websocket-key", base64.b64encode(key)),
         (b"sec-websocket-version", b"13"),
     )
-    if subprotocol:
-        return (*headers, (b"sec-websocket-protocol", SUBPROTOCOL.encode("ascii")))
+    if subprotocol is not None:
+        return (*headers, (b"sec-websocket-protocol", subprotocol.encode("ascii")))
     return headers
 
 
-def check_accepted(status: int, headers: Headers, key: bytes, *, subprotocol: bool) -> bool:
+def check_accepted(status: int, headers: Headers, key: bytes, *, subprotocol: str | None) -> bool:
     """Checks what a server answered to `upgrade_headers` (RFC 6455 section 4.1).
 
     Returns:
-        Whether it echoed our subprotocol.
+        Whether it echoed the subprotocol.
 
     Raises:
         HandshakeError: it did not switch protocols, or not as it was asked to; redirects are not followed.
@@ -112,7 +112,7 @@ def check_accepted(status: int, headers: Headers, key: bytes, *, subprotocol: bo
     if header_value(headers, b"sec-websocket-extensions"):
         raise HandshakeError("expected no extensions, got some that were not asked for")
     chosen = header_value(headers, b"sec-websocket-protocol")
-    if chosen is not None and (not subprotocol or chosen.decode("latin-1") != SUBPROTOCOL):
+    if chosen is not None and chosen.decode("latin-1") != subprotocol:
         raise HandshakeError(f"expected no other subprotocol than was offered, got {chosen.decode('latin-1')!r}")
     return chosen is not None
 

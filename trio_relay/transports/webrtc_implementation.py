@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from importlib import import_module, metadata
 from typing import Final, Protocol, cast
 
+from .bundle import BundleFactory
 from .webrtc import Factory, MediaFactory
 
-__all__ = ["OpenFactory", "OpenMediaFactory", "load", "load_media"]
+__all__ = ["OpenBundleFactory", "OpenFactory", "OpenMediaFactory", "load", "load_bundle", "load_media"]
 
 _NEEDED: Final = {"trio_asyncio": "trio-asyncio", "aiortc": "aiortc"}
 """Module -> the distribution that has it; trio-asyncio replaces functions of asyncio, so it comes first."""
@@ -36,6 +37,16 @@ class OpenMediaFactory(Protocol):
         ...
 
 
+class OpenBundleFactory(Protocol):
+    """Likewise; see `trio_relay.transports.aio.open_bundle_factory`."""
+
+    def __call__(
+        self, *, close_timeout: float, counters: Counter[str] | None = None
+    ) -> AbstractAsyncContextManager[BundleFactory]:
+        """Opens it."""
+        ...
+
+
 def load() -> OpenFactory:
     """Returns `trio_relay.transports.aio.open_factory`.
 
@@ -51,6 +62,12 @@ def load_media() -> OpenMediaFactory:
     """Returns `trio_relay.transports.aio.open_media_factory`; raises what `load` raises."""
     _import_needed()
     return cast(OpenMediaFactory, import_module(".aio", __package__).open_media_factory)
+
+
+def load_bundle() -> OpenBundleFactory:
+    """Returns `trio_relay.transports.aio.open_bundle_factory`; raises what `load` raises."""
+    _import_needed()
+    return cast(OpenBundleFactory, import_module(".aio", __package__).open_bundle_factory)
 
 
 def _import_needed() -> None:

@@ -14,7 +14,7 @@ import trio
 
 from trio_relay.transports.aio import PeerConnection, open_factory
 from trio_relay.transports.aio.data_channel import Channel
-from trio_relay.transports.aio.session import Session
+from trio_relay.transports.aio.guarded import Guarded
 from trio_relay.transports.webrtc import Factory, WebRTCConfig
 
 CONFIG: Final = WebRTCConfig(negotiation_timeout=5)
@@ -69,16 +69,16 @@ async def receive_count(channel: Channel, count: int) -> list[bytes | str]:
     return messages
 
 
-def loop_of(connection: Session) -> asyncio.AbstractEventLoop:
+def loop_of(connection: Guarded) -> asyncio.AbstractEventLoop:
     return connection._loop.aio
 
 
-def aiortc_of(connection: Session) -> Any:
+def aiortc_of(connection: Guarded) -> Any:
     """What is inside."""
-    return connection._aio
+    return connection._connection
 
 
-def fall_silent(connection: Session) -> None:
+def fall_silent(connection: Guarded) -> None:
     """Its sockets hear nothing any more: as if its host were gone."""
     for protocol in aiortc_of(connection).sctp.transport.transport._connection._protocols:
         protocol.datagram_received = lambda *_: None

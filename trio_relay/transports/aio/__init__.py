@@ -11,9 +11,15 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | `open_factory`, and the factory that it gives | Trio |
 | `PeerConnection`, `data_channel.Channel`: what `transports.webrtc` declares | Trio |
 | `open_media_factory`, and the factory that it gives | Trio |
+| `open_bundle_factory`, and the factory that it gives | Trio |
+| `Bundle`, `bundle_channel.BundleChannel`: what `transports.bundle` declares | Trio, or plain where it says so |
 | their properties, and `selected_pair` | plain |
 | `MediaPeer`, `remote_track.RemoteTrack`: likewise | Trio |
-| `session`, `peer_connection`, `media_peer`: ``_make_...``, ``_take_...``, ``_describe``, ``_on_packet`` | asyncio |
+| `guarded`, `session`, `peer_connection`, `media_peer`: ``_make_...``, ``_take_...``, ``_describe``, | |
+| ``_on_packet``; `bundle`: likewise, and ``_gather`` | asyncio |
+| `bundle_transport`, `bundle_media`, `bundle_channels`, `bundle_feed`, `bundle_internals`, where they do | |
+| not say otherwise | plain, in asyncio context |
+| `bundle_lines`, `bundle_sections`, `bundle_numbers` | plain |
 | every method named ``_on_...``, but ``_on_packet`` | callback |
 | `loop.open_loop`, `Loop.run`, `Loop.settle`, `Loop.wait_ready`, `Loop.finish` | Trio |
 | `Loop.call`, `Loop.spawn` | plain, in Trio tasks; what they are given runs in asyncio context |
@@ -35,12 +41,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from ..bundle import BundleFactory
 from ..webrtc import Factory, MediaFactory, WebRTCConfig
+from .bundle import Bundle
 from .loop import open_loop
 from .media_peer import MediaPeer
 from .peer_connection import PeerConnection
 
-__all__ = ["MediaPeer", "PeerConnection", "open_factory", "open_media_factory"]
+__all__ = ["Bundle", "MediaPeer", "PeerConnection", "open_bundle_factory", "open_factory", "open_media_factory"]
 
 
 @asynccontextmanager
@@ -96,5 +104,36 @@ async def open_media_factory(
                 yield peer
             finally:
                 await peer.aclose(close_timeout)
+
+        yield factory
+
+
+@asynccontextmanager
+async def open_bundle_factory(
+    *, close_timeout: float, counters: Counter[str] | None = None
+) -> AsyncIterator[BundleFactory]:
+    """Trio. Gives the block a `BundleFactory` of connections over aiortc; the loop is that of `open_factory`.
+
+    Args:
+        close_timeout: see `open_factory`.
+        counters: as of `open_media_factory`, and ``webrtc_tracks_refused`` (of the other side: too many, or without a
+            codec that is known here), ``webrtc_tracks_untold`` (too many waited to be accepted) and
+            ``webrtc_frames_unsent`` (of ours: a connection was slower than others that send the same track, or
+            the encoder failed at it).
+            ``webrtc_channels_refused`` counts those of the other side beyond the bound.
+
+    Raises:
+        trio.BrokenResourceError: the loop could not be started.
+    """
+    counts = Counter[str]() if counters is None else counters
+    async with open_loop(close_timeout=close_timeout) as loop:
+
+        @asynccontextmanager
+        async def factory(config: WebRTCConfig) -> AsyncIterator[Bundle]:
+            bundle = Bundle(loop, config, counts)
+            try:
+                yield bundle
+            finally:
+                await bundle.aclose(close_timeout)
 
         yield factory

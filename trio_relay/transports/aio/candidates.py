@@ -16,6 +16,7 @@ from ...wire.description import MAX_CANDIDATES, Candidate
 
 __all__ = ["Candidates", "Signalled", "split_description"]
 
+_UFRAG: Final = re.compile(r" ufrag ([^ ]+)")
 _LOCAL_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}\.local", re.ASCII)
 """A name that hides an address, resolved by multicast DNS (draft-ietf-mmusic-mdns-ice-candidates)."""
 
@@ -23,14 +24,23 @@ _LOCAL_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}\.local", re.ASCII)
 class Signalled:
     """What a description says about candidates: `candidates`, and whether these are all (`complete`).
 
-    `line` and `mid` are those of the section whose transport is used; `mid` is None where there is one section only.
+    `line` and `mid` are those of the section whose transport is used, and `ufrag` is its ICE user name; `mid` is None
+    where there is one section only.
     """
 
-    def __init__(self, candidates: list[Candidate], complete: bool, line: int = 0, mid: str | None = None) -> None:
+    def __init__(
+        self,
+        candidates: list[Candidate],
+        complete: bool,
+        line: int = 0,
+        mid: str | None = None,
+        ufrag: str | None = None,
+    ) -> None:
         self.candidates: Final = candidates
         self.complete: Final = complete
         self.line: Final = line
         self.mid: Final = mid
+        self.ufrag: Final = ufrag
 
     def concerns(self, candidate: Candidate) -> bool:
         """Whether it is of that section, as far as it says of which it is."""
@@ -130,7 +140,8 @@ class Candidates:
 
     async def _take(self, candidate: Candidate) -> None:
         """asyncio. A candidate that is none, or of a kind that is of no use here, is ignored."""
-        found = _parse_untrusted(candidate) if self._signalled.concerns(candidate) else None
+        ours = self._signalled.concerns(candidate) and self._is_of_this_description(candidate)
+        found = _parse_untrusted(candidate) if ours else None
         if found is None:
             self._counters["webrtc_candidates_ignored"] += 1
         elif found.protocol.lower() == "udp" and found.component == 1:
@@ -147,6 +158,11 @@ class Candidates:
             await asyncio.wait(before)
         if not self._hidden:
             await self._ice().addRemoteCandidate(None)
+
+    def _is_of_this_description(self, candidate: Candidate) -> bool:
+        """As far as it says so (RFC 8840 section 4.2): another offer of the other side may have been given up."""
+        named = _UFRAG.search(candidate.candidate)
+        return named is None or self._signalled.ufrag in (None, named[1])
 
     def _knows(self, name: str) -> bool:
         return any(candidate.ip == name for candidate in self._ice().getRemoteCandidates())

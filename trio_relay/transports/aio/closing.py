@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final, Protocol
 
 import aioice
 import trio
-from aiortc import RTCPeerConnection
+from aiortc import RTCRtpReceiver, RTCSctpTransport
 
 from . import internals, media_internals
 from .loop import Loop, Owner
 
-__all__ = ["close"]
+__all__ = ["Connection", "close"]
 
 logger: Final = logging.getLogger("trio_relay")
 
@@ -23,10 +23,23 @@ _ROUNDS: Final = 4
 """Of cancelling: tasks that end may start others, like the end of a TURN allocation."""
 
 
+class Connection(Protocol):
+    """What can be closed: an ``RTCPeerConnection``, or what is like it."""
+
+    @property
+    def sctp(self) -> RTCSctpTransport | None: ...
+
+    async def close(self) -> None: ...
+
+    def getReceivers(self) -> list[RTCRtpReceiver]: ...
+
+    def remove_all_listeners(self) -> Any: ...
+
+
 async def close(
     loop: Loop,
     owner: Owner,
-    connection: RTCPeerConnection,
+    connection: Connection,
     ice: aioice.Connection | None,
     names: list[asyncio.Task[None]],
     timeout: float,
@@ -48,11 +61,11 @@ async def close(
         await loop.settle(names, _GRACE)
         ended = await loop.settle([loop.spawn(owner, connection.close)], deadline - trio.current_time())
         ended = await _cut_off(loop, owner, connection, ice) and ended
-        media_internals.stop_decoders(connection)
+        media_internals.stop_decoders(connection.getReceivers())
         ended = await owner.rest(_GRACE) and ended
         await loop.settle([loop.spawn(owner, _yield)], _GRACE)
     except trio.BrokenResourceError:  # the loop went, and took everything along but threads
-        media_internals.stop_decoders(connection, quietly=True)
+        media_internals.stop_decoders(connection.getReceivers(), quietly=True)
         return
     connection.remove_all_listeners()
     if not ended:
@@ -60,7 +73,7 @@ async def close(
         logger.warning("a WebRTC connection did not close in %g s; it was cut off", timeout)
 
 
-async def _cut_off(loop: Loop, owner: Owner, connection: RTCPeerConnection, ice: aioice.Connection | None) -> bool:
+async def _cut_off(loop: Loop, owner: Owner, connection: Connection, ice: aioice.Connection | None) -> bool:
     """Trio, shielded. Ends what is left; says whether nothing is."""
     for _ in range(_ROUNDS):
         if ice is not None:

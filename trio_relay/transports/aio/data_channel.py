@@ -18,7 +18,7 @@ from . import internals
 from .fate import Fate
 from .loop import Loop, Owner
 
-__all__ = ["MAX_MESSAGE", "Channel"]
+__all__ = ["MAX_MESSAGE", "Channel", "Inflow", "size_of"]
 
 MAX_MESSAGE: Final = 256 * 1024
 """Bytes of the largest message, whatever more the other side would take: it is what aiortc itself announces."""
@@ -30,16 +30,57 @@ _MAX_WAITING: Final = 65536
 """Messages that may wait, however small."""
 
 
+class Inflow:
+    """What has come over one association and waits to be read: its channels share one window. Plain functions.
+
+    Attributes:
+        drained: where those wait who want to know that everything was acknowledged.
+    """
+
+    def __init__(self, loop: Loop, owner: Owner, sctp: RTCSctpTransport, config: WebRTCConfig, fate: Fate) -> None:
+        self.drained: Final = fate.add_lot()
+        self._loop: Final = loop
+        self._owner: Final = owner
+        self._sctp: Final = sctp
+        self._config: Final = config
+        self._fate: Final = fate
+        self._counters: Final[Counter[str]] = owner.counters
+        self._waiting = 0
+
+    def take(self, size: int) -> None:
+        """In asyncio context. A message of this size waits."""
+        self._waiting += 1
+        internals.add_window(self._sctp, -size - _OVERHEAD)
+        self.check()
+
+    def give_back(self, count: int, size: int) -> None:
+        """So many messages were read: tells the other side when it may have been waiting for that."""
+        was_narrow = 2 * internals.window(self._sctp) < self._config.receive_window
+        internals.add_window(self._sctp, size + count * _OVERHEAD)
+        self._waiting -= count
+        if was_narrow and not self._fate.over and not self._loop.has_ended:
+            self._loop.spawn(self._owner, internals.send_window_update, self._sctp)
+
+    def check(self) -> None:
+        """Ends the connection when more waits, fragments included, than the other side was allowed to send."""
+        if -internals.window(self._sctp) - self._waiting * _OVERHEAD > _SLACK or self._waiting > _MAX_WAITING:
+            self._counters["webrtc_overflows"] += 1
+            self._fate.fail(
+                f"the other side sent more than the receive_window of {self._config.receive_window} bytes allows"
+            )
+
+    def on_packet(self) -> None:
+        """Callback. A packet was taken: it may have acknowledged the last message, or brought one more fragment."""
+        self.check()
+        if self.drained and not internals.unacknowledged(self._sctp):
+            self.drained.unpark_all()
+
+
 class Channel:
     """Implements `DataChannel`; what begins with ``_on`` is a callback."""
 
     def __init__(
-        self,
-        loop: Loop,
-        owner: Owner,
-        channel: RTCDataChannel,
-        config: WebRTCConfig,
-        fate: Fate,
+        self, loop: Loop, owner: Owner, channel: RTCDataChannel, config: WebRTCConfig, fate: Fate, inflow: Inflow
     ) -> None:
         self._loop: Final = loop
         self._owner: Final = owner
@@ -47,13 +88,12 @@ class Channel:
         self._sctp: Final[RTCSctpTransport] = channel.transport
         self._config: Final = config
         self._fate: Final = fate
-        self._counters: Final[Counter[str]] = owner.counters
+        self._inflow: Final = inflow
         self._messages: Final[deque[bytes | str]] = deque()
         self._held = 0
         self._ended = False
         self._readable: Final = fate.add_lot()
         self._writable: Final = fate.add_lot()
-        self._drained: Final = fate.add_lot()
         channel.bufferedAmountLowThreshold = config.send_buffer
         channel.on("message", fate.guard(self._on_message))
         channel.on("bufferedamountlow", fate.guard(self._on_buffered_amount_low))
@@ -103,14 +143,11 @@ class Channel:
                 raise trio.BrokenResourceError(self._fate.failure)
             await self._readable.park()
         self._check_ours()
-        messages = list(self._messages)
-        self._messages.clear()
-        self._reopen(len(messages))
-        return messages
+        return self._take_all()
 
     async def send(self, message: bytes | str) -> None:
         """Trio. Waits for room, then hands the message over."""
-        size = _size(message)
+        size = size_of(message)
         if size > self.max_message:
             raise ValueError(f"expected a message of at most {self.max_message} bytes, got {size}")
         await trio.lowlevel.checkpoint()
@@ -128,7 +165,7 @@ class Channel:
         await trio.lowlevel.checkpoint()
         self._check()
         while internals.unacknowledged(self._sctp):
-            await self._drained.park()
+            await self._inflow.drained.park()
             self._check()
 
     def _check_ours(self) -> None:
@@ -143,51 +180,34 @@ class Channel:
         if self._ended:
             raise trio.BrokenResourceError("the other side closed the data channel")
 
-    def _reopen(self, count: int) -> None:
-        """Gives the window back what was read, and tells the other side when it may have been waiting for that."""
-        was_narrow = 2 * internals.window(self._sctp) < self._config.receive_window
-        internals.add_window(self._sctp, self._held + count * _OVERHEAD)
+    def _take_all(self) -> list[bytes | str]:
+        messages, held = list(self._messages), self._held
+        self._messages.clear()
         self._held = 0
-        if was_narrow and not self._fate.over and not self._loop.has_ended:
-            self._loop.spawn(self._owner, internals.send_window_update, self._sctp)
+        self._inflow.give_back(len(messages), held)
+        return messages
 
     # Callbacks, in asyncio context
 
     def _on_message(self, message: bytes | str) -> None:
         if self._fate.over:
             return
-        size = _size(message)
+        size = size_of(message)
         self._messages.append(message)
         self._held += size
-        internals.add_window(self._sctp, -size - _OVERHEAD)
-        self.check_bounds()
+        self._inflow.take(size)
         self._readable.unpark_all()
 
     def _on_buffered_amount_low(self) -> None:
         self._writable.unpark_all()
 
-    def on_packet(self) -> None:
-        """Callback. A packet was taken: it may have acknowledged the last message, or brought one more fragment."""
-        self.check_bounds()
-        if self._drained and not internals.unacknowledged(self._sctp):
-            self._drained.unpark_all()
-
     def on_ended(self) -> None:
         """Callback. The other side closed the channel; what it sent before stays to be read."""
         self._ended = True
-        for lot in (self._readable, self._writable, self._drained):
+        for lot in (self._readable, self._writable, self._inflow.drained):
             lot.unpark_all()
 
-    def check_bounds(self) -> None:
-        """Plain. Ends the connection when more waits, fragments included, than the other side was allowed to send."""
-        waiting = len(self._messages)
-        if -internals.window(self._sctp) - waiting * _OVERHEAD > _SLACK or waiting > _MAX_WAITING:
-            self._counters["webrtc_overflows"] += 1
-            self._fate.fail(
-                f"the other side sent more than the receive_window of {self._config.receive_window} bytes allows"
-            )
 
-
-def _size(message: bytes | str) -> int:
+def size_of(message: bytes | str) -> int:
     """Bytes on the wire."""
     return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVarTuple
+from weakref import WeakSet
 
 import trio
 
@@ -26,7 +27,7 @@ class Fate:
         self.failure: str | None = None
         self.closed = False
         self._bug: Exception | None = None
-        self._lots: list[trio.lowlevel.ParkingLot] = []
+        self._lots: WeakSet[trio.lowlevel.ParkingLot] = WeakSet()
 
     @property
     def over(self) -> bool:
@@ -34,9 +35,12 @@ class Fate:
         return self.closed or self.failure is not None or self._bug is not None
 
     def add_lot(self) -> trio.lowlevel.ParkingLot:
-        """A place to wait at: it is woken at every change here, and by whom it is told to."""
+        """A place to wait at: it is woken at every change here, and by whom it is told to.
+
+        It is forgotten with whoever has it.
+        """
         lot = trio.lowlevel.ParkingLot()
-        self._lots.append(lot)
+        self._lots.add(lot)
         return lot
 
     def fail(self, reason: str) -> None:
@@ -67,6 +71,14 @@ class Fate:
         if self._bug is not None:
             raise self._bug
 
+    def check_open(self) -> None:
+        """Raises how it has ended, if it has, for those who do not negotiate."""
+        self.raise_bug()
+        if self.closed:
+            raise trio.ClosedResourceError("the connection was closed here")
+        if self.failure is not None:
+            raise trio.BrokenResourceError(self.failure)
+
     def check_negotiation(self) -> None:
         """Raises what the negotiation has come to, if it has come to an end."""
         self.raise_bug()
@@ -76,7 +88,7 @@ class Fate:
             raise NegotiationFailed(self.failure)
 
     def _wake(self) -> None:
-        for lot in self._lots:
+        for lot in tuple(self._lots):
             lot.unpark_all()
 
 

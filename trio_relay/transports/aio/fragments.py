@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from aiortc.rtcsctptransport import SCTP_DATA_UNORDERED, InboundStream, RTCSctpTransport
 
-__all__ = ["bound_fragments"]
+__all__ = ["MAX_STREAMS", "bound_fragments"]
 
-_MAX_STREAMS: Final = 64
+MAX_STREAMS: Final = 64
 """Of one association: a data channel has one."""
 _MIN_FRAGMENTS: Final = 4096
 _MIN_SIZE: Final = 256
@@ -40,7 +40,7 @@ class _BoundedStream(InboundStream):
         super().add_chunk(chunk)
 
 
-def bound_fragments(sctp: RTCSctpTransport, window: int) -> None:
+def bound_fragments(sctp: RTCSctpTransport, window: int, most_streams: int = MAX_STREAMS) -> None:
     """Plain. Bounds them by the receive window; called before the association begins."""
     transport: Any = sctp
     streams: dict[int, InboundStream] = transport._inbound_streams
@@ -48,8 +48,8 @@ def bound_fragments(sctp: RTCSctpTransport, window: int) -> None:
 
     def get_inbound_stream(stream_id: int) -> InboundStream:
         if stream_id not in streams:
-            if len(streams) >= _MAX_STREAMS:
-                raise OverflowError(f"more than {_MAX_STREAMS} streams")
+            if len(streams) >= most_streams:
+                raise OverflowError(f"more than {most_streams} streams")
             streams[stream_id] = _BoundedStream(streams, bound)
         return streams[stream_id]
 

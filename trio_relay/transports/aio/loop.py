@@ -87,11 +87,13 @@ class Loop:
         users: leases.
         ending: called when the loop has ended, whoever ended it.
         context: the variables that everything on the loop starts with; never the caller's.
+        shared: what several connections have in common, by the ``id`` of what it is about.
     """
 
     def __init__(self, embedded: asyncio.AbstractEventLoop | None) -> None:
         self.users = 0
         self.context = contextvars.Context()
+        self.shared: Final[dict[int, Any]] = {}
         self.aio: asyncio.AbstractEventLoop
         self._embedded: Final = embedded
         self._ready: Final = trio.Event()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import aiortc.rtcrtpreceiver
 import pylibsrtp
-from aiortc import RTCDtlsTransport, RTCPeerConnection, RTCRtpReceiver, RTCRtpTransceiver
+from aiortc import RTCDtlsTransport, RTCRtpReceiver, RTCRtpTransceiver
 from aiortc.codecs.base import Encoder
 
 __all__ = [
@@ -288,13 +288,13 @@ def bound_sources(dtls: RTCDtlsTransport, bound: int, on_drop: Callable[[], None
     transport._rx_srtp = _BoundedSession(transport._rx_srtp, bound, on_drop)
 
 
-def stop_decoders(connection: RTCPeerConnection, *, quietly: bool = False) -> None:
+def stop_decoders(receivers: Sequence[RTCRtpReceiver], *, quietly: bool = False) -> None:
     """Ends threads that a close which was cut off has left behind; they wait for nothing.
 
     Args:
         quietly: there is no loop that they could tell.
     """
-    for receiver in cast("list[Any]", connection.getReceivers()):
+    for receiver in cast("Sequence[Any]", receivers):
         waiting = receiver._RTCRtpReceiver__decoder_queue
         if isinstance(waiting, Decoding):
             waiting.is_quiet = quietly

@@ -12,7 +12,7 @@ from ...wire.description import check_description_untrusted
 from ..webrtc import WebRTCConfig
 from . import internals
 from .candidates import Signalled, split_description
-from .data_channel import Channel
+from .data_channel import Channel, Inflow
 from .loop import Loop
 from .session import Session
 
@@ -27,6 +27,7 @@ class PeerConnection(Session):
 
     def __init__(self, loop: Loop, config: WebRTCConfig, counters: Counter[str]) -> None:
         self._channel: Channel | None = None
+        self._inflow: Inflow | None = None
         self._opened = False
         self._refused = 0
         super().__init__(loop, config, counters)
@@ -87,7 +88,8 @@ class PeerConnection(Session):
 
     def _adopt(self, channel: RTCDataChannel) -> None:
         """This data channel is the one that counts."""
-        self._channel = Channel(self._loop, self._owner, channel, self._config, self._fate)
+        self._inflow = Inflow(self._loop, self._owner, self._sctp(), self._config, self._fate)
+        self._channel = Channel(self._loop, self._owner, channel, self._config, self._fate, self._inflow)
         channel.on("open", self._fate.guard(self._on_open))
         channel.on("close", self._fate.guard(self._on_close))
 
@@ -128,7 +130,7 @@ class PeerConnection(Session):
             self._channel.on_ended()
 
     def _on_packet_taken(self) -> None:
-        if self._channel is not None:
-            self._channel.on_packet()
+        if self._inflow is not None:
+            self._inflow.on_packet()
         if self._sctp().state == "closed" and not self._opened:
             self._fate.fail("SCTP: the other side refused the association")

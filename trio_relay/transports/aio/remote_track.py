@@ -80,6 +80,10 @@ class RemoteTrack:
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise StopAsyncIteration from None
 
+    def end(self) -> None:
+        """Plain. Nothing will come any more; what waits can still be received."""
+        self._frames.put_nowait(None)
+
     # Callbacks, in asyncio context
 
     def _on_change(self) -> None:
