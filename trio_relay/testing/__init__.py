@@ -1,5 +1,5 @@
 """For tests of programs that embed a node: a network inside the process, with seeded faults; many nodes in one call; a
-simulator of thousands; checks for whoever writes a transport."""
+simulator of thousands; checks for whoever writes a transport, or a driver for rooms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .conformance import (
     check_connection,
     check_transport,
 )
+from .driver_checks import DRIVER_CHECKS, DriverCheck, MakeDrivers, check_driver
 from .measurement import Measurement, Statistics, Traffic
 from .simulated_peer import SimulatedPeer
 from .simulator import Simulator
@@ -22,9 +23,12 @@ from .testnet import Testnet, open_testnet
 
 __all__ = [
     "CONNECTION_CHECKS",
+    "DRIVER_CHECKS",
     "TRANSPORT_CHECKS",
     "ConnectionCheck",
+    "DriverCheck",
     "MakeConnections",
+    "MakeDrivers",
     "MakeTransports",
     "Measurement",
     "MemoryFaults",
@@ -37,6 +41,7 @@ __all__ = [
     "Traffic",
     "TransportCheck",
     "check_connection",
+    "check_driver",
     "check_transport",
     "open_testnet",
 ]

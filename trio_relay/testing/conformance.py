@@ -37,6 +37,7 @@ __all__ = [
     "TransportCheck",
     "check_connection",
     "check_transport",
+    "named",
 ]
 
 _Make = TypeVar("_Make")
@@ -50,7 +51,7 @@ def _first(error: Exception) -> Exception:
     return next((leaf for leaf in leaves if isinstance(leaf, AssertionError)), leaves[0])
 
 
-def _named(check: Callable[[_Make], Awaitable[None]]) -> Callable[[_Make], Awaitable[None]]:
+def named(check: Callable[[_Make], Awaitable[None]]) -> Callable[[_Make], Awaitable[None]]:
     """The check, with one plain AssertionError for whatever goes wrong in it."""
 
     @functools.wraps(check)
@@ -76,9 +77,9 @@ def _over_transports(check: ConnectionCheck) -> TransportCheck:
 _OF_CONNECTIONS: Final[tuple[ConnectionCheck, ...]] = (*MESSAGE_CHECKS, *CLOSING_CHECKS)
 _OF_TRANSPORTS: Final[tuple[TransportCheck, ...]] = (*SERVING_CHECKS, *map(_over_transports, _OF_CONNECTIONS))
 
-CONNECTION_CHECKS: Final[tuple[ConnectionCheck, ...]] = tuple(_named(check) for check in _OF_CONNECTIONS)
+CONNECTION_CHECKS: Final[tuple[ConnectionCheck, ...]] = tuple(named(check) for check in _OF_CONNECTIONS)
 """What `Connection` promises; each takes a `MakeConnections`."""
-TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = tuple(_named(check) for check in _OF_TRANSPORTS)
+TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = tuple(named(check) for check in _OF_TRANSPORTS)
 """What `Transport` promises, and its connections; each takes a `MakeTransports`."""
 
 

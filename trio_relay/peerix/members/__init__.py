@@ -1,0 +1,1 @@
+"""The other members of a room: their connections, channels and streams."""

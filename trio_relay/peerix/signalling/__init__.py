@@ -1,0 +1,1 @@
+"""How members of a room find each other and agree on their connections."""

@@ -1,0 +1,1 @@
+"""Messages in pieces, on their way out and in."""
