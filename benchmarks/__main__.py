@@ -9,7 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import chart, endtoend, hop, idle, networks, overlay, peerjs, router, session, soak, star, webrtc, wire, wsrelay
+from . import (
+    chart,
+    endtoend,
+    hop,
+    idle,
+    networks,
+    overlay,
+    peerix,
+    peerjs,
+    router,
+    session,
+    soak,
+    star,
+    webrtc,
+    wire,
+    wsrelay,
+)
 from .merging import merge_file
 from .processes import raise_descriptor_limit
 from .report import Options, Report
@@ -25,6 +41,7 @@ BENCHMARKS: Final[dict[str, Callable[[Report, Options], None]]] = {
     "idle": idle.run,
     "wsrelay": wsrelay.run,
     "peerjs": peerjs.run,
+    "peerix": peerix.run,
     "webrtc": webrtc.run,
     "networks": networks.run,
     "soak": soak.run,

@@ -30,6 +30,7 @@ PARTS: Final[Mapping[str, str]] = {
     "idle": "idle",
     "wsrelay": "wsrelay",
     "peerjs": "peerjs",
+    "peerix": "peerix",
     "webrtc": "webrtc",
     "webrtc, bare": "webrtc --cycles",
     "webrtc, trio_relay": "webrtc --cycles",

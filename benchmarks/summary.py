@@ -161,6 +161,15 @@ def _brokered() -> Iterator[Goal]:
     yield Goal(what, f"{title}, bytes/link", column, _RELAY, other, 1, False)
 
 
+def _rooms() -> Iterator[Goal]:
+    bare, room = "bare aiortc", f"{_RELAY}, room"
+    title, column = "peerix, 16,320 B in a packet", "MB/s"
+    yield Goal(f"room, one member, {column}, to {bare}", title, column, room, bare, 0.9, True)
+    title, column = "peerix, 10 MB to all members", "MB/s, all members"
+    one, other = f"{room}, 5 members", f"{bare}, 5 pairs"
+    yield Goal(f"room, 10 MB to five members, {column}, to five pairs of {bare}", title, column, one, other, 0.9, True)
+
+
 def _webrtc() -> Iterator[Goal]:
     bare, column, nodes = "bare aiortc", "MB/s", f"{_RELAY}, two nodes"
     for size in (100, 1024, 16384):
@@ -174,7 +183,7 @@ def _webrtc() -> Iterator[Goal]:
     yield Goal(what, title, "descriptors", "after 1,000", "after 100", 1, False)
 
 
-GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_brokered(), *_webrtc(), *_networks(), *_simulated())
+GOALS: Final = (*_on_the_wire(), *_idle(), *_served(), *_brokered(), *_rooms(), *_webrtc(), *_networks(), *_simulated())
 
 
 def summary(results: Results) -> str:
