@@ -19,9 +19,11 @@ from ..webrtc import MediaTrack, WebRTCConfig
 from . import bundle_internals, internals
 from .bundle_channel import BundleChannel
 from .bundle_channels import MAX_STREAMS, BundleChannels, make_parameters
+from .bundle_consent import Consent
 from .bundle_lines import Line, Lines, Plan
 from .bundle_media import Media
 from .bundle_numbers import common_codecs, common_extensions
+from .bundle_patience import LateEnd
 from .bundle_sections import Described, Own, Section, Written, read, write
 from .bundle_transport import BundleTransport, Role
 from .candidates import Signalled
@@ -52,8 +54,12 @@ class Bundle(Guarded):
         self._remote: object = None
         self._role: Role = "client"
         self._number: Final = secrets.randbits(62)
-        self._version = self._ends = 0
+        self._version = 0
         self._associated = self._said_goodbye = self._was_over = self._busy = False
+        self._late_end: Final = LateEnd(
+            loop, config.negotiation_timeout / 2, self._fate.guard(self._on_candidates_ended)
+        )
+        self._consent: Final = Consent(self._transport.ice, self._fate.guard(self._on_consent))
         self._transport.on_progress = self._fate.guard(self._on_progress)
         self._prepare()
 
@@ -152,14 +158,11 @@ class Bundle(Guarded):
             await self._run("taking the answer", self._take_answer, answer, self._outline("answer", answer), draft)
 
     async def add_candidate(self, candidate: Candidate | None) -> None:
-        """Trio. Takes one more address of the other side, None when it has no more.
-
-        That there are no more may have been said of an offer that was given up since: more is waited for.
-        """
+        """Trio. Takes one more address of the other side, None when it has no more."""
         if candidate is not None and candidate.candidate.removeprefix("candidate:"):
             await super().add_candidate(candidate)
         else:
-            await self._run("taking the end of candidates", self._end_candidates)
+            await self._run("taking the end of candidates", self._late_end.note)
 
     # State
 
@@ -170,7 +173,8 @@ class Bundle(Guarded):
             return "closed"
         if self._fate.over:
             return "failed"
-        return self._transport.progress
+        progress = self._transport.progress
+        return "disconnected" if progress == "connected" and self._consent.silent else progress
 
     async def wait_state(self, than: BundleState) -> BundleState:
         """Trio. Waits until the state is another than `than`, and returns it."""
@@ -189,13 +193,11 @@ class Bundle(Guarded):
     async def aclose(self, timeout: float) -> None:
         """Trio, shielded. Ends it."""
         self._was_over = self._was_over or (self._fate.over and not self._fate.closed)
+        if not self._loop.has_ended:
+            self._loop.call(self._owner, self._release)
         await super().aclose(timeout)
 
     # asyncio
-
-    async def _end_candidates(self) -> None:
-        self._ends += 1
-        self._loop.aio.call_later(self._config.negotiation_timeout / 2, self._on_candidates_ended, self._ends)
 
     async def _make_offer(self) -> str:
         draft = self._lines.draft(self._media.places)
@@ -305,6 +307,11 @@ class Bundle(Guarded):
         own = Own(transport.ice_parameters, transport.candidates, transport.fingerprints, role, transport.sctp.port)
         return write(sections, own, number=self._number, version=self._version, cname=self._media.cname)
 
+    def _release(self) -> None:
+        """What would outlive the connection."""
+        self._media.release()
+        self._late_end.stop()
+
     def _say_goodbye(self) -> None:
         """The other side wants no more."""
         if not self._fate.over:
@@ -314,8 +321,8 @@ class Bundle(Guarded):
 
     # Callbacks, in asyncio context
 
-    def _on_candidates_ended(self, number: int) -> None:
-        if number == self._ends and not self._fate.over and self._transport.progress == "connecting":
+    def _on_candidates_ended(self) -> None:
+        if not self._fate.over and self._transport.progress == "connecting":
             self._candidates.add(None)
 
     def _on_progress(self) -> None:
@@ -333,14 +340,19 @@ class Bundle(Guarded):
                 self._fate.fail(reason)
         self._changed.unpark_all()
 
+    def _on_consent(self) -> None:
+        self._changed.unpark_all()
+
     def _on_packet_taken(self) -> None:
         self._channels.inflow.on_packet()
-        if not self._associated and self._transport.sctp.state == "connected":
+        if self._transport.sctp.state == "closed":
+            self._on_association_ended()
+        elif not self._associated and self._transport.sctp.state == "connected":
             self._associated = True
             internals.bound_slow_start(self._transport.sctp)
 
     def _on_association_ended(self) -> None:
-        """All channels are closed."""
+        """All channels are closed, if there were any."""
         if self._associated:
             self._say_goodbye()
         elif not self._fate.over:

@@ -15,7 +15,7 @@ from aiortc.rtcdatachannel import RTCDataChannelParameters
 from ..bundle_checks import MAX_CHANNELS, check_channel
 from ..webrtc import WebRTCConfig
 from .bundle_channel import BundleChannel
-from .bundle_internals import repair_open_message
+from .bundle_internals import named_bytes, repair_open_message
 from .data_channel import Inflow
 from .fate import Fate
 from .loop import Loop, Owner
@@ -24,6 +24,8 @@ __all__ = ["MAX_STREAMS", "BundleChannels", "make_parameters"]
 
 MAX_STREAMS: Final = 4 * MAX_CHANNELS
 """Channels that the other side uses at a time: those that are still closing are among them."""
+_MAX_NAMED: Final = 4 * 1024 * 1024
+"""Bytes of the names of all channels, those that are closing included."""
 
 
 class BundleChannels:
@@ -93,7 +95,9 @@ class BundleChannels:
     # Callbacks
 
     def _on_data_channel(self, channel: RTCDataChannel) -> None:
-        if len(self._open) >= MAX_CHANNELS:
+        if named_bytes(self._sctp) > _MAX_NAMED:
+            self._fate.fail("the other side opened data channels with too long names")
+        if len(self._open) >= MAX_CHANNELS or len(self._new) >= MAX_CHANNELS or self._fate.over:
             self._counters["webrtc_channels_refused"] += 1
             channel.close()
             return

@@ -26,7 +26,7 @@ class SendWindow:
         self._patience = _FIRST_PROBE
         self._timer: asyncio.TimerHandle | None = None
         self._probing: asyncio.Future[None] | None = None
-        self._probes = False
+        self._probes = self._is_narrow = False
         self._transmit: Final = sctp._transmit
         self._receive_chunk: Final = sctp._receive_chunk
         association: Any = sctp
@@ -53,14 +53,14 @@ class SendWindow:
             size = max(size, 1)  # what was lost is repeated, and a probe goes out
             self._probes = False
         congestion = sctp._cwnd
-        if size >= congestion:
+        if size >= congestion or self._is_narrow:  # another call, which waits for TURN, has narrowed it
             await self._transmit()
         else:
-            sctp._cwnd = size
+            sctp._cwnd, self._is_narrow = size, True
             try:
                 await self._transmit()
             finally:
-                sctp._cwnd = congestion
+                sctp._cwnd, self._is_narrow = congestion, False
         if sctp._outbound_queue and not sctp._sent_queue and self._timer is None and sctp.state == "connected":
             self._timer = asyncio.get_event_loop().call_later(self._patience, self._probe)
 

@@ -25,6 +25,7 @@ __all__ = [
     "forget_sources",
     "make_receiver",
     "missing",
+    "named_bytes",
     "repair_open_message",
     "route_repeats",
     "set_enabled",
@@ -56,6 +57,11 @@ def repair_open_message(sctp: RTCSctpTransport, channel: RTCDataChannel) -> None
             lengths = b"".join(len(text.encode()).to_bytes(2, "big") for text in (channel.label, channel.protocol))
             queue[place] = owner, kind, data[:8] + lengths + data[12:]
             return
+
+
+def named_bytes(sctp: RTCSctpTransport) -> int:
+    """Of the labels and protocols of all channels that there are: aiortc keeps those that are closed here, too."""
+    return sum(len(channel.label) + len(channel.protocol) for channel in sctp._data_channels.values())
 
 
 # Media
@@ -214,7 +220,10 @@ def missing(
         *((dtls, name) for name in ("_set_role", "_rx_srtp", "_tx_srtp", "_rtp_router")),
         (dtls._rtp_router, "ssrc_table"),
         *((dtls.transport, name) for name in ("_connection", "_role_set")),
+        *((dtls.transport._connection, name) for name in ("_nominated", "_query_consent_task", "build_request")),
+        (dtls.transport._connection, "query_consent"),
         *((sctp, name) for name in ("_data_channel_queue", "_data_channels")),
+        *((sctp, name) for name in ("_cwnd", "_flight_size", "_receive_chunk", "_transmit")),
         (pylibsrtp.Session, "remove_stream"),
     ]
     return [name for thing, name in wanted if not hasattr(thing, name)]

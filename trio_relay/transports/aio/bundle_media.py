@@ -138,6 +138,11 @@ class Media:
         place.feed.stop()
         self._transport.stop(place.sender)
 
+    def release(self) -> None:
+        """At the end: a sender that has not begun would not stop its track."""
+        for place in self.places:
+            place.feed.stop()
+
     # What we receive
 
     def receive(self, line: Line, section: Section) -> None:

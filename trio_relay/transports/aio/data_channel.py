@@ -1,7 +1,7 @@
 """An open data channel, as Trio tasks read and write it.
 
 Messages wait in a deque between the event and `receive`. The room for them is the receive window of SCTP: it narrows
-by what waits. A side that does not keep to the window (aiortc does not) loses the connection.
+by what waits. What a side sends beyond it (aiortc does not keep to it) it has to send again.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from aiortc.exceptions import InvalidStateError
 from ..webrtc import WebRTCConfig
 from . import internals
 from .fate import Fate
+from .fragments import SLACK
 from .loop import Loop, Owner
 
 __all__ = ["MAX_MESSAGE", "Channel", "Inflow", "size_of"]
 
 MAX_MESSAGE: Final = 256 * 1024
 """Bytes of the largest message, whatever more the other side would take: it is what aiortc itself announces."""
-_SLACK: Final = 2 * MAX_MESSAGE
-"""Bytes beyond the window: what an honest side may have sent before it learned how narrow the window has become."""
 _OVERHEAD: Final = 128
 """Bytes that a message takes from the window besides its own: about what it costs in memory."""
 _MAX_WAITING: Final = 65536
@@ -62,8 +61,8 @@ class Inflow:
             self._loop.spawn(self._owner, internals.send_window_update, self._sctp)
 
     def check(self) -> None:
-        """Ends the connection when more waits, fragments included, than the other side was allowed to send."""
-        if -internals.window(self._sctp) - self._waiting * _OVERHEAD > _SLACK or self._waiting > _MAX_WAITING:
+        """Ends the connection when the other side has filled the window, and there is nothing to be read in it."""
+        if (-internals.window(self._sctp) > SLACK and not self._waiting) or self._waiting > _MAX_WAITING:
             self._counters["webrtc_overflows"] += 1
             self._fate.fail(
                 f"the other side sent more than the receive_window of {self._config.receive_window} bytes allows"

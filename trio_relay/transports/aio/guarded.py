@@ -20,8 +20,9 @@ from . import closing, internals
 from .candidates import Candidates
 from .closing import Connection
 from .fate import Fate, describe
-from .fragments import MAX_STREAMS, bound_fragments
+from .fragments import MAX_STREAMS, bound_fragments, keep_window_closed
 from .loop import Loop, Owner
+from .reassembly import bound_disorder
 
 __all__ = ["Guarded"]
 
@@ -152,6 +153,8 @@ class Guarded(ABC):
         if sctp is not None:
             internals.set_window(sctp, self._config.receive_window)
             bound_fragments(sctp, self._config.receive_window, self.max_streams)
+            bound_disorder(sctp, self._on_dropped)
+            keep_window_closed(sctp)
             internals.on_packet(sctp, self._on_packet)
 
     def _ending(self) -> str | None:

@@ -338,6 +338,8 @@ def missing(loop: asyncio.AbstractEventLoop, sctp: RTCSctpTransport) -> list[str
         *((sctp, name) for name in ("_advertised_rwnd", "_last_received_tsn", "_send_sack", "_handle_data")),
         *((sctp, name) for name in ("_remote_max_message_size", "_data_channel_queue")),
         *((sctp, name) for name in ("_outbound_queue", "_sent_queue", "_inbound_streams", "_get_inbound_stream")),
+        *((sctp, name) for name in ("_mark_received", "_receive_data_chunk", "_sack_duplicates", "_sack_misordered")),
+        (sctp, "_sack_needed"),
         *((sctp, name) for name in ("_t1_cancel", "_t2_cancel", "_t3_cancel", "_reconfig_timer_cancel")),
     ]
     return [name for thing, name in wanted if not hasattr(thing, name)]

@@ -14,6 +14,7 @@ from ..media_tracks import check_answered, check_offered
 from ..webrtc import MediaTrack, WebRTCConfig
 from . import internals, media_internals
 from .candidates import Signalled
+from .fragments import SLACK
 from .loop import Loop
 from .remote_track import RemoteTrack
 from .sections import split_media_description
@@ -25,8 +26,6 @@ _MAX_REFUSED: Final = 16
 """Data channels besides the one whose end is a hang-up, until the connection ends."""
 _MAX_SOURCES: Final = 24
 """Of packets of the other side: each track has one, and one for what is sent again."""
-_SLACK: Final = 512 * 1024
-"""Bytes of messages that nobody wants, in pieces, beyond the receive window."""
 
 
 class MediaPeer(Session):
@@ -154,6 +153,6 @@ class MediaPeer(Session):
 
     def _on_packet_taken(self) -> None:
         sctp = self._aio.sctp
-        if sctp is not None and -internals.window(sctp) > _SLACK:
+        if sctp is not None and -internals.window(sctp) > SLACK:
             self._counters["webrtc_overflows"] += 1
             self._fail("the other side sent more than was asked for")
