@@ -88,7 +88,7 @@ async def test_channels_whoever_begins(browser: Browser, url: str, begins: str) 
 async def test_first_offers_that_meet(browser: Browser, url: str, polite: bool) -> None:
     async with open_bundle_link(browser, url, polite=polite, held=True) as link:
         await link.run("offer()")
-        # Chromium may never find an address again when it takes an offer back while it looks for some.
+        # A connection of Chromium that takes an offer back within 10 ms of its life may never find an address.
         await link.page.wait_for("connection.iceGatheringState === 'complete'")
         await link.offer()
         assert await link.run("counts.rollbacks") == int(not polite)

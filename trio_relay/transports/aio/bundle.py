@@ -203,6 +203,7 @@ class Bundle(Guarded):
         draft = self._lines.draft(self._media.places)
         await self._gather()
         self._draft = draft
+        self._transport.offer()
         return self._write([line.write_offered() for line in draft], "auto")
 
     async def _make_answer(self, sdp: str, outline: Outline) -> str:

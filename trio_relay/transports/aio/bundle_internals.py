@@ -29,6 +29,7 @@ __all__ = [
     "repair_open_message",
     "route_repeats",
     "set_enabled",
+    "set_controlling",
     "set_roles",
 ]
 
@@ -40,9 +41,14 @@ _MAX_ROUTES: Final = 128
 """Sources of packets that belong to a track."""
 
 
+def set_controlling(ice: RTCIceTransport, controlling: bool) -> None:
+    """Our role in ICE (RFC 8445 section 6.1.1)."""
+    ice._connection.ice_controlling = controlling
+
+
 def set_roles(ice: RTCIceTransport, dtls: RTCDtlsTransport, role: str, *, controlling: bool) -> None:
     """What aiortc's own negotiation sets."""
-    ice._connection.ice_controlling = controlling
+    set_controlling(ice, controlling)
     ice._role_set = True
     dtls._set_role(role)
 

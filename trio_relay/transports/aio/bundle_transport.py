@@ -29,7 +29,7 @@ from aiortc import (
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 
 from .bundle_flow import SendWindow
-from .bundle_internals import forget_sources, route_repeats, set_roles
+from .bundle_internals import forget_sources, route_repeats, set_controlling, set_roles
 
 __all__ = ["BundleTransport", "Progress", "Role"]
 
@@ -85,6 +85,14 @@ class BundleTransport:
         if self._gathering is None:
             self._gathering = asyncio.ensure_future(self._gatherer.gather())
         await asyncio.shield(self._gathering)
+
+    def offer(self) -> None:
+        """An offer is on its way: the other side's checks may come before its answer, and expect us to be controlling.
+
+        Otherwise aioice finds a conflict of roles, and half of the time does not get out of it.
+        """
+        if self.progress == "new":
+            set_controlling(self.ice, True)
 
     def connect(self, ice: RTCIceParameters, dtls: RTCDtlsParameters, role: Role, *, offered: bool) -> None:
         """Once, when the other side's parameters are known.
