@@ -343,3 +343,43 @@ async def test_metadata_that_are_no_json_or_too_large_are_refused(autojump_clock
     with pytest.raises(LocalProtocolError):
         async with world.room(metadata=object()):
             pass
+
+
+async def test_what_was_read_just_before_leaving_is_acknowledged(autojump_clock: MockClock) -> None:
+    world = World()
+    slow = world.bundles.behaving(BundleBehaviour(delay=0.1))
+    async with world.room(factory=slow) as alice, trio.open_nursery() as nursery:
+
+        async def read_and_leave() -> None:
+            async with world.room(factory=slow) as bob:
+                assert await (await bob.receive()).read() == "bye"
+
+        nursery.start_soon(read_and_leave)
+        alice.open_channel()
+        await alice.wait_members()
+        await alice.send("bye")
+
+
+async def test_a_member_that_counts_as_connected_can_be_spoken_to(autojump_clock: MockClock) -> None:
+    world = World()
+    slow = world.bundles.behaving(BundleBehaviour(delay=0.1))
+    async with world.room(factory=slow) as alice, alice.events() as seen, world.room(factory=slow) as bob:
+        for room in (alice, bob):
+            room.open_channel()
+        connected = await next_event(seen, events.ConnectionConnected)
+        assert connected.member.state == "connected"
+        assert alice.statistics().members == 1
+        transfer = alice.send("hello")
+        assert transfer.members == (connected.member.id,)
+        await transfer
+
+
+async def test_a_flood_of_noise_leaves_room_for_other_events(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.room() as alice, alice.events() as seen:
+        for _ in range(500):
+            await world.driver.publish(world.driver.namespaces[0], b"noise")
+        await trio.sleep(0.1)
+        alice.emit("mine")
+        assert await next_event(seen, str) == "mine"
+        assert alice.statistics().counts["signals_malformed"] == 500

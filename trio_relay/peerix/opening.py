@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
@@ -81,6 +82,7 @@ async def open_room(
     if not isinstance(id, str):
         raise TypeError(f"expected the name of a room, not {type(id).__name__}")
     carrier = driver if driver is not None else default_memory_driver()
+    counts: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         make = options.factory
         if make is None:
@@ -89,7 +91,7 @@ async def open_room(
             )
         await stack.enter_async_context(carrier.use())
         services = await stack.enter_async_context(open_services())
-        room = Room(id, carrier, options, make, services)
+        room = Room(id, carrier, options, make, services, counts)
         try:
             await room.join(metadata)
             yield room

@@ -28,6 +28,9 @@ from .transfers.transfer import Transfer
 
 __all__ = ["Me", "Room", "RoomStatistics"]
 
+_FAREWELL: Final = 0.5
+"""Seconds that members have to take our last words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Me:
@@ -65,7 +68,13 @@ class Room:
     """
 
     def __init__(
-        self, id: str, driver: Driver, options: RoomOptions, factory: BundleFactory, services: Services
+        self,
+        id: str,
+        driver: Driver,
+        options: RoomOptions,
+        factory: BundleFactory,
+        services: Services,
+        counts: Counter[str],
     ) -> None:
         """For `open_room`."""
         self.id: Final = id
@@ -73,7 +82,7 @@ class Room:
         self.options: Final = options
         self._services: Final = services
         self._events: Final = Events[Any](options.limits.events)
-        self._counts: Final[Counter[str]] = Counter()
+        self._counts: Final = counts
         self._shared: Final = Shared(options, factory, self._counts, self._events.publish)
         self._sender: Final = Sender(services, options.limits.transfers)
         self._addons: Final[set[Addon]] = set()
@@ -165,11 +174,16 @@ class Room:
             raise DriverError(f"the room was not joined within {self.options.join_timeout:g} s{why}") from None
 
     async def leave(self) -> None:
-        """Leaves the room: all connections are closed. Others notice by that. Idempotent."""
+        """Leaves the room: all connections are closed. Others notice by that. Idempotent.
+
+        What was acknowledged has been told to its sender by then; transfers under way fail.
+        """
         stay = self._stay
         if stay is None:
             await trio.lowlevel.checkpoint()
             return
+        with trio.move_on_after(_FAREWELL):
+            await stay.roster.drain()
         stay.leave()
         await stay.over.wait()
         if self._stay is stay:

@@ -43,7 +43,8 @@ class Roster:
 
     Args:
         counts: ``members_refused`` (too many), ``members_unverified``, ``verifications_refused``,
-            ``members_replaced`` (it had lost us), ``invitations_sent``, ``invitations_spared``, ``candidates_dropped``, ``answers_ignored``.
+            ``members_replaced`` (it had lost us), ``invitations_sent``, ``invitations_spared``,
+            ``candidates_dropped``, ``answers_ignored``.
     """
 
     def __init__(
@@ -61,6 +62,13 @@ class Roster:
         self._returning: Final[dict[str, tuple[Any, MemberSignal | None]]] = {}
         self._retrying: Final[set[str]] = set()
         self._retries: Final[BoundedMap[str, int]] = BoundedMap(_MAX_REMEMBERED, 300.0)
+
+    async def drain(self) -> None:
+        """Waits until all members have what was said to them; see `Connection.drain`."""
+        async with trio.open_nursery() as nursery:
+            for member in self.members.values():
+                if member.link.is_up:
+                    nursery.start_soon(member.link.drain)
 
     # Signals
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -59,6 +60,11 @@ class Channel:
                 message; ``too-large``: for the member to take in one; ``timeout``; ``disconnected``.
         """
         await self.link.send_raw(message)
+
+    async def drain(self) -> None:
+        """Waits until the member has everything that was given to it, or it is at its end."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._channel.drain()
 
     async def aclose(self) -> None:
         """Closes it, with this member alone."""

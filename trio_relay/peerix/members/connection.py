@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
@@ -120,6 +120,12 @@ class Connection:
                 label, options.protocol, options.ordered, options.max_packet_lifetime, options.max_retransmits
             )
 
+    async def drain(self) -> None:
+        """Waits until the member has what was said to it, acknowledgements included; not for transfers under way."""
+        await trio.lowlevel.checkpoint()
+        for channel in self.channels.by_label.values():
+            await channel.drain()
+
     # The task
 
     async def run(self) -> None:
@@ -187,11 +193,9 @@ class Connection:
         state = bundle.state
         while state not in ("failed", "closed"):
             state = await bundle.wait_state(state)
-            self._member.state = state if state not in ("failed", "closed") else self._member.state
-            if state in _STATES:
-                self._host.tell(_STATES[state](self._member))
-            if state == "connected":
-                self.connected_at = trio.current_time()
+            # A member to whom nothing can be said yet does not count as connected.
+            if state == "connecting" or (state == "connected" and self._up.is_set()):
+                self._tell_state(state)
         self._end(bundle.failure, failed=state == "failed")
 
     async def _negotiate(self, negotiator: Negotiator) -> None:
@@ -218,8 +222,15 @@ class Connection:
 
     # What the parts say; none of it waits
 
+    def _tell_state(self, state: Literal["connecting", "connected"]) -> None:
+        if self._member.state != state:
+            self._member.state = state
+            self._host.tell(_STATES[state](self._member))
+
     def _on_control_open(self) -> None:
         self._up.set()
+        self.connected_at = trio.current_time()
+        self._tell_state("connected")
         self._host.changed.unpark_all()
         for label in self._member.wanted_channels():
             self.open_channel(label)
