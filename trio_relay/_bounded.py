@@ -73,6 +73,12 @@ class TokenBucket:
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst, self._level, self._then = rate, burst, burst, now
 
+    def level(self, now: float) -> float:
+        """How much is allowed now."""
+        self._level = min(self._burst, self._level + (now - self._then) * self._rate)
+        self._then = now
+        return self._level
+
     def take(self, now: float, amount: float = 1.0) -> bool:
         """Whether `amount` more is allowed now; takes it if so."""
         self._level = min(self._burst, self._level + (now - self._then) * self._rate)

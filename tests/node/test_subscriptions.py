@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from trio_relay import Limits, Node, PayloadTooLarge, Publication, Subscription, TopicUnavailable, open_node
+from trio_relay.overlay import rendezvous_publishing
 from trio_relay.testing import MemoryNetwork
 from trio_relay.wire.ids import distance
 from trio_relay.wire.rendezvous import MAX_DATA, topic_key
@@ -22,7 +23,7 @@ async def next_of(subscription: Subscription) -> Publication:
 
 
 async def test_leaves_and_relays_subscribe_and_publish(autojump_clock: MockClock) -> None:
-    async with open_town(5, 2) as net:
+    async with open_town(4, 2) as net:
         alice, bob = net.leaves
         relay = net.relays[2]
         async with alice.subscribe("room") as at_alice, relay.subscribe("room") as at_relay:
@@ -148,14 +149,45 @@ async def test_a_node_that_closes_ends_subscriptions_and_publishing(autojump_clo
                 raise AssertionError("the node is closed")
 
 
-async def test_more_publications_than_may_be_under_way_wait(autojump_clock: MockClock) -> None:
-    async with open_town(2, 2) as net:
+async def test_more_publications_than_may_be_under_way_wait(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous_publishing, "_UNTAKEN", 20)
+    async with open_town(1, 2) as net:
         alice, bob = net.leaves
         async with alice.subscribe("room") as subscription, trio.open_nursery() as nursery:
-            for number in range(200):
+            for number in range(60):
                 nursery.start_soon(bob.publish, "room", b"%d" % number)
-            got = {(await next_of(subscription)).data for _ in range(200)}
-            assert got == {b"%d" % number for number in range(200)}
+            got = {(await next_of(subscription)).data for _ in range(60)}
+            assert got == {b"%d" % number for number in range(60)}
+
+
+async def test_who_waits_for_other_relays_is_told_of_them_and_of_the_end(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    async with (
+        open_node("hub", network=network),
+        open_node(None, [url("hub")], network=network) as node,
+        trio.open_nursery() as nursery,
+    ):
+        moved, ended = list[float](), trio.Event()
+
+        async def wait(subscription: Subscription) -> None:
+            with suppress(trio.ClosedResourceError):
+                while True:
+                    await subscription.wait_moved()
+                    moved.append(trio.current_time())
+            ended.set()
+
+        async with node.subscribe("room") as subscription:
+            nursery.start_soon(wait, subscription)
+            await trio.sleep(130.0)
+            assert moved == []
+            async with open_node("second", [url("hub")], network=network):
+                await until(lambda: moved, seconds=70)
+        with trio.fail_after(1):
+            await ended.wait()
+        with pytest.raises(trio.ClosedResourceError):
+            await subscription.wait_moved()
 
 
 async def test_one_relay_that_says_nothing_delays_a_subscription_by_a_second(autojump_clock: MockClock) -> None:

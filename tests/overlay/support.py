@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from trio_relay.limits import Limits
 from trio_relay.overlay.actions import Action, LinkHandle, Transmit
@@ -240,6 +240,14 @@ def sent(actions: Iterable[Action], link: LinkHandle | None = None, kind: int | 
 def of(actions: Iterable[Action], wanted: type[A]) -> list[A]:
     """The actions of one class."""
     return [action for action in actions if isinstance(action, wanted)]
+
+
+def first_deadline(router: Router) -> float:
+    """When the first part of a router has something to do: every part is asked."""
+    parts = router._parts
+    timed: list[Any] = [parts.links, parts.endpoint, parts.discovery, parts.membership, parts.reachability]
+    timed += [parts.negotiations, parts.connecting, parts.rendezvous, parts.sessions]
+    return min(float(part.next_deadline()) for part in timed if part is not None)
 
 
 def by_distance(numbers: Iterable[int], target: bytes) -> list[int]:

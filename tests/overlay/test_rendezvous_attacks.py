@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from trio_relay.overlay import rendezvous_publishing
-from trio_relay.overlay.actions import Acknowledged, Action, Published, PublishingRoom, Subscribed
+from trio_relay.exceptions import TopicUnavailable
+from trio_relay.overlay import rendezvous_interests, rendezvous_publishing
+from trio_relay.overlay.actions import Acknowledged, Action, Failed, Published, PublishingRoom, Subscribed
 from trio_relay.overlay.rendezvous_numbers import Numbers
 from trio_relay.wire.frame import Kind
 from trio_relay.wire.record import Role, build_record
@@ -15,12 +16,18 @@ from trio_relay.wire.rendezvous import (
     Event,
     Gone,
     Publication,
+    Publish,
     Subscribe,
     Unsubscribe,
+    Untimely,
+    parse_rendezvous_untrusted,
+    topic_key,
 )
 
 from .rendezvous_world import KEY, NOW, RENDEZVOUS, about_topics, publication, say
-from .support import WALL, Bench, BenchLink, key, node_id, of, sent, signature, url
+from .support import WALL, Bench, BenchLink, first_deadline, key, node_id, of, sent, signature, url
+
+OTHER = topic_key("another topic")
 
 
 def link_keeper(bench: Bench, number: int) -> BenchLink:
@@ -102,15 +109,75 @@ def test_publishers_that_are_not_admitted_are_not_heard() -> None:
     assert bench.count("not_admitted") == 1
 
 
-def test_a_relay_that_makes_us_check_signatures_all_day_is_not_listened_to_for_long() -> None:
+def test_a_relay_that_makes_us_check_signatures_all_day_is_not_listened_to_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if it keeps several topics."""
+    monkeypatch.setattr(rendezvous_interests, "_CHECKS_BURST", 40.0)
     bench = Bench(relaying=False)
-    (one,) = subscribed(bench, 1)
-    item = publication(9)
-    forged = Event(Publication(KEY, item.public_key, item.number, b"", item.raw[:-1] + b"\0")).to_bytes()
-    frames = [say(bench, one, forged, confirm=False)] * 5000
-    bench.receive(one, *frames)
-    assert bench.count("publications_forged") == 4000
-    assert bench.count("publications_rate") == 1000
+    one, two = subscribed(bench, 1, 2)
+    bench.router.subscribe(OTHER, bench.now)
+    for under in (KEY, OTHER):
+        item = publication(9, under=under)
+        forged = Event(Publication(under, item.public_key, item.number, b"", item.raw[:-1] + b"\0")).to_bytes()
+        bench.receive(one, *[say(bench, one, forged, confirm=False)] * 30)
+    assert bench.count("publications_forged") == 40
+    assert bench.count("publications_rate") == 20
+    assert came(bench, two, publication(9)) == [b"hello"]
+
+
+def test_a_relay_whose_answer_was_lost_may_bring_what_it_has() -> None:
+    bench = Bench(relaying=False)
+    one, *_ = subscribed(bench, 1, 2, 3)
+    link_keeper(bench, 4)
+    bench.receive(one, say(bench, one, Gone(KEY).to_bytes(), confirm=False))
+    assert bench.count("rendezvous_avoided") == 1
+    assert came(bench, one, publication(9)) == [b"hello"]
+    bench.now += 151.0
+    bench.router.handle_timeout(bench.now)
+    assert came(bench, one, publication(9, NOW + 151_000_000)) == []
+
+
+def test_one_relay_that_lies_about_the_time_stops_nothing() -> None:
+    bench = Bench(relaying=False)
+    links = [link_keeper(bench, number) for number in (1, 2, 3)]
+    token, actions = bench.router.publish_under(KEY, b"hello", 10.0, bench.now)
+    asked = {frame.to: frame for frame in sent(actions) if frame.flags & RENDEZVOUS}
+    liar, quiet, honest = links
+    item = parse_rendezvous_untrusted(asked[liar.id].payload)
+    assert isinstance(item, Publish)
+    lie = Untimely(KEY, item.publication.number, 0).to_bytes()
+    for frame in (say(bench, liar, lie, confirm=False), say(bench, liar, lie, confirm=False)):
+        assert of(bench.receive(liar, frame), Failed) == []
+    assert bench.count("answers_to_nothing") == 1
+    retries = [frame.to for frame in sent(bench.advance(1.2)) if frame.flags & RENDEZVOUS]
+    assert honest.id in retries
+    assert liar.id not in retries
+    found = next(frame for frame in sent(actions, kind=Kind.FIND))
+    for link in links:
+        bench.receive(link, bench.frame(link, Kind.FOUND, message_id=found.message_id))
+    frame = bench.frame(honest, Kind.ACK, message_id=asked[honest.id].message_id, payload=b"\x10\0")
+    assert [done.message_id for done in of(bench.receive(honest, frame), Acknowledged)] == [token]
+    assert quiet.id in asked
+
+
+def test_what_a_silent_relay_may_have_sent_on_has_an_unknown_outcome() -> None:
+    bench = Bench(relaying=False)
+    silent, busy = link_keeper(bench, 1), link_keeper(bench, 2)
+    token, actions = bench.router.publish_under(KEY, b"hello", 3.0, bench.now)
+    ended: list[Failed] = []
+    while not ended:
+        for frame in sent(actions, busy):
+            if frame.flags & RENDEZVOUS:
+                answer = bench.frame(busy, Kind.BUSY, message_id=frame.message_id, payload=bytes([frame.attempt]))
+                bench.receive(busy, answer)
+        actions = bench.advance(0.5)
+        ended = of(actions, Failed)
+    (failed,) = ended
+    assert failed.message_id == token
+    assert isinstance(failed.error, TopicUnavailable)
+    assert failed.error.outcome == "unknown"
+    assert silent.up
 
 
 def test_a_relay_that_keeps_it_no_more_is_replaced_at_once() -> None:
@@ -121,12 +188,15 @@ def test_a_relay_that_keeps_it_no_more_is_replaced_at_once() -> None:
     assert about_topics(sent(actions)) == about_topics(sent(actions, fourth)) == [Subscribe(KEY).to_bytes()]
 
 
-def test_relays_of_older_versions_are_not_asked() -> None:
+def test_relays_of_older_versions_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous_publishing, "_UNTAKEN", 1)
     bench = Bench(relaying=False)
     bench.link(1)
     (frame,) = sent(bench.router.subscribe(KEY, bench.now), kind=Kind.FIND)
     token, _ = bench.router.publish_under(KEY, b"hello", 3.0, bench.now)
+    assert not bench.router.has_publishing_room(1)
     assert about_topics(sent(bench.advance(10.0))) == []
+    assert bench.router.has_publishing_room(1)
     assert frame.payload == KEY
     assert token
     assert bench.count("publications_failed") == 1
@@ -174,8 +244,9 @@ def test_a_relay_that_is_full_stays_a_place_and_is_asked_again() -> None:
     assert bench.count("rendezvous_avoided") == 0
 
 
-def test_when_a_publication_is_done_there_is_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendezvous_publishing, "_UNDER_WAY", 1)
+@pytest.mark.parametrize("bound", ["_UNTAKEN", "_UNDER_WAY"])
+def test_when_a_publication_is_done_there_is_room_for_another(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(rendezvous_publishing, bound, 1)
     bench = Bench(relaying=False)
     links = [link_keeper(bench, 1), link_keeper(bench, 2)]
     token, actions = bench.router.publish_under(KEY, b"hello", 10.0, bench.now)
@@ -186,5 +257,14 @@ def test_when_a_publication_is_done_there_is_room_for_another(monkeypatch: pytes
         link = next(link for link in links if link.id == frame.to)
         done += bench.receive(link, bench.frame(link, kind, message_id=frame.message_id, payload=payload))
     assert of(done, Acknowledged) == [Acknowledged(token, 0.0, 1)]
-    assert len(of(done, PublishingRoom)) == 1
+    assert PublishingRoom() in done
     assert bench.router.has_publishing_room(1)
+
+
+def test_what_a_message_makes_due_wakes_the_router_in_time() -> None:
+    bench = Bench(relaying=False)
+    one, *_ = subscribed(bench, 1)
+    bench.advance(1.9)
+    assert bench.router.next_deadline() > bench.now
+    bench.receive(one, say(bench, one, Gone(KEY).to_bytes(), confirm=False))
+    assert bench.router.next_deadline() <= first_deadline(bench.router) <= 2.0

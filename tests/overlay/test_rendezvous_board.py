@@ -199,10 +199,26 @@ def test_what_goes_out_is_bounded_for_a_topic_for_a_link_and_for_all() -> None:
         for number in range(subscribers):
             bench.subscribe(1 + number % 4, number, topic)
     sent_to: list[int] = []
-    # (topic, link): the topic's share is used up, then that of a link, then that of all.
-    for publisher, (topic, via) in enumerate([(0, 10), (0, 11), (1, 10), (2, 10), (2, 11), (3, 12)], 100):
+    # (topic, link): the topic's share is used up, then that of links, then that of all.
+    places = [(0, 10), (0, 11), (1, 10), (1, 11), (2, 11), (2, 12), (3, 13)]
+    for publisher, (topic, via) in enumerate(places, 100):
         item = publication(publisher, data=bytes(MAX_DATA), under=topic_key(str(topic)))
         _, who = bench.board.publish(node_id(via), node_id(publisher), item, 0.0, WALL)
         sent_to.append(len(list(who)))
-    assert sent_to == [200, 0, 200, 0, 100, 0]
-    assert bench.counts["publications_rate"] == 3
+    assert sent_to == [200, 0, 0, 200, 0, 100, 0]
+    assert bench.counts["publications_rate"] == 4
+
+
+@pytest.mark.parametrize("ids", [1, 20])
+def test_who_floods_a_topic_leaves_half_of_what_goes_out_to_others(ids: int) -> None:
+    """Other ids over the same link do not help."""
+    bench = BoardBench()
+    for number in range(100):
+        bench.subscribe(1 + number % 4, number)
+
+    def publish(publisher: int, via: int) -> bool:
+        item = publication(publisher, data=bytes(20_000), under=topic_key("0"))
+        return bench.board.publish(node_id(via), node_id(publisher), item, 0.0, WALL)[0] is Verdict.TAKEN
+
+    assert sum(publish(100 + number % ids, 10) for number in range(20)) == 4
+    assert [publish(200, 11) for _ in range(4)] == [True, True, True, False]

@@ -25,7 +25,7 @@ from trio_relay.wire.frame import Frame, Kind, parse_frames_untrusted
 from trio_relay.wire.ids import NodeId
 from trio_relay.wire.record import join_records
 
-from .support import Bench, BenchLink, node_id, record, url
+from .support import Bench, BenchLink, first_deadline, node_id, record, url
 
 LIMITS = Limits(
     mailbox_messages=5,
@@ -269,8 +269,9 @@ class RouterMachine(RuleBasedStateMachine):
         assert all(neighbour.trusted for neighbour in table.relays)
 
     @invariant()
-    def the_deadline_is_a_time(self) -> None:
+    def the_deadline_is_a_time_and_no_part_has_something_to_do_before(self) -> None:
         assert not math.isnan(self.bench.router.next_deadline())
+        assert self.bench.router.next_deadline() <= first_deadline(self.bench.router)
 
 
 TestRouterMachine = RouterMachine.TestCase

@@ -21,6 +21,7 @@ from trio_relay.wire.rendezvous import (
     RendezvousMessage,
     Subscribe,
     Unsubscribe,
+    Untimely,
     build_publication,
     parse_rendezvous_untrusted,
     topic_key,
@@ -52,6 +53,8 @@ def publication_of(vector: dict[str, Any]) -> Publication:
 def message_of(vector: dict[str, Any]) -> RendezvousMessage:
     if vector["type"] in OF_A_KEY:
         return OF_A_KEY[vector["type"]](topic_key(vector["topic"]))
+    if vector["type"] == "untimely":
+        return Untimely(topic_key(vector["topic"]), vector["number"], vector["clock"])
     publication = publication_of(vector)
     return Publish(publication) if vector["type"] == "publish" else Event(publication)
 

@@ -166,8 +166,9 @@ class Node:
         """``async with node.subscribe(topic) as subscription``, then ``async for publication in subscription``.
 
         The block begins when every relay of the three that are closest to the topic's key keeps the subscription, or
-        when one does and two seconds have passed. It is kept up while the block runs, when relays come and go, too.
+        when one does and one more second has passed. It is kept up while the block runs, when relays come and go, too.
         `subscription.lost` says how many publications found its buffer full. A node's own publications come as well.
+        Those of others do not if its clock is more than 300 s wrong; the counter `publications_untimely` says so.
 
         Args:
             topic: any text; whoever knows it may subscribe and publish. Relays see a hash of it.
@@ -192,7 +193,8 @@ class Node:
             timeout: seconds.
 
         Raises:
-            TopicUnavailable: no relay took it in time; its `outcome` says whether one can have passed it on.
+            TopicUnavailable: no relay took it in time, or this node's clock is more than 300 s wrong; `outcome` says
+                whether a relay can have passed it on.
             PayloadTooLarge: more than 57,344 bytes.
             TypeError: not bytes.
             trio.ClosedResourceError: the node was closed; the outcome is unknown.

@@ -12,10 +12,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
@@ -25,45 +23,25 @@ import trio
 from ..exceptions import RemoteProtocolError
 from ..identity import Identity, verify
 from ..limits import Limits
-from ..overlay.actions import (
-    Acknowledged,
-    Action,
-    Answered,
-    CloseLink,
-    Connected,
-    Deliver,
-    DeliverLegacy,
-    Dial,
-    EndNegotiation,
-    Failed,
-    Found,
-    Linked,
-    Negotiate,
-    NotConnected,
-    Relinked,
-    SessionReady,
-    Transmit,
-    Tunnel,
-    Unlinked,
-)
+from ..overlay.actions import Action, Answered, Deliver, Dial, EndNegotiation, Negotiate, Transmit
 from ..overlay.admission import EVERYBODY, Admission
 from ..overlay.handshake import Proven
 from ..overlay.router import Router
 from ..overlay.session.sessions import Sealing
-from ..transports.connection import Connection, TransportName
+from ..transports.connection import Connection
 from ..wire.hello import Reason
-from ..wire.ids import NodeId, short
-from .desk import Desk, Waiter
+from ..wire.ids import NodeId
+from .acting import act_rarely
+from .desk import Desk
 from .link import Link
 from .negotiation import WebRTC
 from .originals import Originals
 from .services import Services
 from .tokens import Tokens
-from .values import CandidateTypes, LinkChanged, LinkDown, LinkUp, Message, Receipt
+from .values import Message
+from .wall import WallClock
 
 __all__ = ["Runtime"]
-
-logger = logging.getLogger("trio_relay")
 
 _LONE: Final = 8
 """Messages of one read that the reader hands to the router itself."""
@@ -107,6 +85,7 @@ class Runtime:
         self.counts: Final = counts
         self.admission: Final = admission
         self.desk: Final = Desk(limits)
+        self._wall: Final = WallClock()
         self.router: Final = Router(
             identity.id,
             identity.public_key,
@@ -115,7 +94,7 @@ class Runtime:
             rng=random.Random(os.urandom(16)),
             token=Tokens().take,
             now=trio.current_time(),
-            wall_offset=time.time() - trio.current_time(),
+            wall_offset=self._wall.offset,
             limits=limits,
             legacy=legacy,
             admission=admission,
@@ -160,6 +139,8 @@ class Runtime:
                 handled += 1
                 batch = self._next_inbound() if handled < self.limits.inbound_batches else None
             if router.next_deadline() <= trio.current_time():
+                if self._wall.look():
+                    router.set_wall_offset(self._wall.offset)
                 self.act(router.handle_timeout(trio.current_time()))
                 self.desk.change()  # what waited too long for a link or a session has made room
             if handled == self.limits.inbound_batches:
@@ -208,56 +189,7 @@ class Runtime:
             elif type(action) is Deliver:
                 self.desk.put(Message(action.data, action.sender, action.proven), action.size)
             else:
-                self._act_rarely(action)
-
-    def _act_rarely(self, action: Action) -> None:
-        match action:
-            case Acknowledged():
-                self.desk.settle(action.message_id, Receipt(action.rtt, action.hops))
-            case Failed():
-                self.desk.settle(action.message_id, action.error)
-            case Dial():
-                self.dial(action)
-            case CloseLink(link=Link() as link):
-                link.close_soon(action.reason)
-            case Linked(link=Link() as link):
-                logger.debug("%s linked with %s", short(self.identity.id), short(action.id))
-                self.desk.events.publish(LinkUp(action.id, *self._details(link)))
-                if self.router.connecting(action.id) is None:
-                    self.desk.grant(action.id, link)
-                self.desk.change()
-                if self.legacy is not None:
-                    self.legacy.overlay_changed()
-            case Unlinked(link=Link() as link):
-                logger.debug("%s lost %s: %s", short(self.identity.id), short(action.id), action.reason)
-                self.desk.events.publish(LinkDown(action.id, action.reason.replace("_", " ")))
-                if not self.router.table.relay_count:
-                    self.lonely.set()
-                    self.lonely = trio.Event()
-                self.desk.change()
-            case Relinked(link=Link() as link, old=Link() as old):
-                old.hand_over(link)
-                self.desk.events.publish(LinkChanged(action.id, *self._details(link)))
-            case NotConnected() if self.legacy is not None and self.legacy.claims(action.id):
-                pass  # the gateway knows more of an id without a key
-            case Connected() | NotConnected():
-                self.desk.grant(action.id, action, action.only if isinstance(action, Connected) else None)
-            case Negotiate() | Answered() | EndNegotiation():
-                self.negotiate(action)
-            case SessionReady():
-                self.desk.change()
-            case Found(query=Waiter() as waiter):
-                waiter.put(action)
-            case Found() if self.legacy is not None:
-                self.legacy.found(action)
-            case DeliverLegacy() if self.legacy is not None:
-                self.legacy.carried(action)
-            case Tunnel() if self.legacy is not None:
-                self.legacy.tunnel(action)
-            case DeliverLegacy():
-                self.counts["legacy_refused"] += 1
-            case _ if not self.topics(action):
-                raise AssertionError(f"unexpected action {action!r}")
+                act_rarely(self, action)
 
     # Links
 
@@ -367,11 +299,6 @@ class Runtime:
             await self._inbound_in.send(handled)
             await handled.wait()
         return reason, alive
-
-    def _details(self, link: Link) -> tuple[TransportName, float | None, CandidateTypes | None]:
-        """What an event tells about a link that is in use."""
-        neighbour = self.router.table.get(link.peer)
-        return link.connection.transport, None if neighbour is None else neighbour.rtt, link.candidates
 
     @property
     def link_count(self) -> int:

@@ -46,6 +46,7 @@ class Subscription:
         self._by_publisher: Final = Counter[NodeId]()
         self._bytes = 0
         self._changed: Final = trio.lowlevel.ParkingLot()
+        self._moving: Final = trio.lowlevel.ParkingLot()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -70,6 +71,22 @@ class Subscription:
     def _close(self) -> None:
         self._closed = True
         self._changed.unpark_all()
+        self._moving.unpark_all()
+
+    async def wait_moved(self) -> None:
+        """Waits until a relay begins to keep this subscription that did not before.
+
+        What was published there until now was not heard here: after a network was divided, for example. Programs that
+        tell each other of themselves do so again.
+
+        Raises:
+            trio.ClosedResourceError: the subscription has ended.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self._closed:
+            await self._moving.park()
+        if self._closed:
+            raise trio.ClosedResourceError("the subscription has ended")
 
     def __aiter__(self) -> AsyncIterator[Publication]:
         return self
@@ -99,6 +116,9 @@ class _Topic:
         self.changed = trio.Event()
 
     def tell(self, kept: Subscribed | None) -> None:
+        if kept is not None and self.kept is not None and kept.moved > self.kept.moved:
+            for subscription in self.subscriptions:
+                subscription._moving.unpark_all()
         self.kept = kept or self.kept
         self.changed.set()
         self.changed = trio.Event()

@@ -256,12 +256,14 @@ class Subscribed:
         relays: how many of the relays closest to the key keep it.
         complete: whether each of them has answered.
         reason: why one of them does not keep it, in words; else empty.
+        moved: how often a relay began to keep it that did not before, since all were found for the first time.
     """
 
     key: NodeId
     relays: int
     complete: bool
     reason: str
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

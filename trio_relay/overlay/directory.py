@@ -77,6 +77,8 @@ class Directory:
         self._gateways: dict[NodeId, dict[NodeId, PeerRecord]] = {}
         self._spoken_for: dict[NodeId, PeerRecord] = {}  # bounded by our links with originals
         self.counts: Counter[str] = Counter()
+        self.version = 0
+        """Grows whenever a relay is another one, has another record, or is suspected or not."""
 
     def __len__(self) -> int:
         """Ids with a record; an original node's id has at most four."""
@@ -154,8 +156,9 @@ class Directory:
             self._gateways.pop(record.id, None)
         if record.relay:
             self._relays[record.id] = entry
-        else:
-            self._relays.pop(record.id, None)
+            self.version += 1
+        elif self._relays.pop(record.id, None) is not None:
+            self.version += 1
         self._make_room(wall)
         return record.id in self._peers
 
@@ -194,7 +197,8 @@ class Directory:
 
     def _forget(self, node_id: NodeId) -> None:
         self._peers.pop(node_id, None)
-        self._relays.pop(node_id, None)
+        if self._relays.pop(node_id, None) is not None:
+            self.version += 1
         self._gateways.pop(node_id, None)
 
     def expire(self, wall: float) -> None:
@@ -211,14 +215,16 @@ class Directory:
     def suspect(self, node_id: NodeId) -> None:
         """The peer was seen dead: its record is not handed on until a newer one, or a link, says otherwise."""
         entry = self._peers.get(node_id)
-        if entry is not None:
+        if entry is not None and not entry.suspect:
             entry.suspect = True
+            self.version += 1
 
     def trust(self, node_id: NodeId) -> None:
         """The peer was seen alive."""
         entry = self._peers.get(node_id)
-        if entry is not None:
+        if entry is not None and entry.suspect:
             entry.suspect = False
+            self.version += 1
 
     def relays(self, wall: float) -> list[Entry]:
         """Every valid record of a peer that says it relays, suspects included."""

@@ -32,6 +32,10 @@ _SEAL_FLAGS: Final = Flag.SEALED | Flag.OPENING
 _SEALED_KINDS: Final = frozenset({Kind.DATA, Kind.ACK, Kind.BUSY, Kind.CONNECT, Kind.REFUSED, Kind.SIGNAL})
 """What travels in sessions, and only there between nodes that seal; but for the CONNECT with which nodes that know each
 other by original nodes only introduce themselves."""
+_OF_FEW: Final = frozenset({Kind.ACK, Kind.BUSY, Kind.SESSION, Kind.UNREACHABLE, Kind.FOUND})
+"""Frames that move no deadlines but those of `_some_deadlines`."""
+_OF_NOBODY: Final = frozenset({Kind.FIND, Kind.STORE, Kind.PING, Kind.PONG})
+"""Frames that bring no deadline nearer."""
 
 
 class Parts:
@@ -61,7 +65,11 @@ class Parts:
         self.forwarder: Final = Forwarder(state, self.receive)
         self._outside: Final = Neighbour(state.own, None, state.now)
         self._expire_at = state.now + _EXPIRE_EVERY
-        self._deadline: float | None = None
+        # Deadlines: the first one as far as it is known, and whose may have come nearer since.
+        self._deadline = state.now
+        self._ask_all = True
+        self._ask_some = False
+        self._touched = True
 
     def sizes(self) -> dict[str, int]:
         """How full each bounded table is."""
@@ -103,6 +111,7 @@ class Parts:
         payload: bytes,
     ) -> None:
         """A frame addressed to us."""
+        self._touched = True
         sessions = self.sessions
         if flags & Flag.SEALED and sessions is not None:
             self._receive_sealed(sessions, via, hop_limit, attempt, kind, flags, source, message_id, payload)
@@ -147,7 +156,10 @@ class Parts:
         self, via: Neighbour, attempt: int, kind: int, source: NodeId, message_id: bytes, payload: bytes
     ) -> None:
         """Any frame but DATA."""
-        self._deadline = None
+        if kind in _OF_FEW:
+            self._ask_some = True
+        elif kind not in _OF_NOBODY:
+            self._ask_all = True
         if kind in (Kind.ACK, Kind.BUSY):
             self.endpoint.receive_answer(kind, source, message_id, payload)
         elif kind == Kind.SESSION and self.sessions is not None:
@@ -188,34 +200,46 @@ class Parts:
 
     def broken(self, via: Neighbour, error: RemoteProtocolError) -> None:
         """A neighbour broke the protocol: it is closed, and only it."""
-        self._deadline = None
+        self._ask_all = self._touched = True
         self.state.counts["protocol_errors"] += 1
         self.links.close(via, Reason.PROTOCOL, alive=False)
 
     # Time
 
     def begin(self, now: float) -> None:
-        """An input comes that may move deadlines."""
+        """An input comes that may move any deadline."""
         self.state.now = max(self.state.now, now)
-        self._deadline = None
+        self._ask_all = self._touched = True
+
+    def begin_sending(self, now: float) -> None:
+        """An input comes that sends a message, and moves no deadlines but those of `_some_deadlines`."""
+        self.state.now = max(self.state.now, now)
+        self._ask_some = self._touched = True
 
     def next_deadline(self) -> float:
-        """When the first part has something to do."""
-        if self._deadline is None:
+        """When the first part has something to do, at the earliest.
+
+        A deadline that went further away is seen when it would have been due; one that may have come nearer at once.
+        """
+        if self._ask_all:
             self._deadline = min(
+                self._some_deadlines(),
                 self.links.next_deadline(),
-                self.endpoint.next_deadline(),
-                self.discovery.next_deadline(),
                 self.membership.next_deadline(),
                 self.reachability.next_deadline(),
                 self.negotiations.next_deadline(),
                 self.connecting.next_deadline(),
-                self.rendezvous.next_deadline(),
                 self._expire_at,
             )
-            if self.sessions is not None:
-                self._deadline = min(self._deadline, self.sessions.next_deadline())
+        elif self._ask_some:
+            self._deadline = min(self._deadline, self._some_deadlines())
+        self._ask_all = self._ask_some = False
         return self._deadline
+
+    def _some_deadlines(self) -> float:
+        """Those that most messages move."""
+        first = min(self.endpoint.next_deadline(), self.discovery.next_deadline(), self.rendezvous.next_deadline())
+        return first if self.sessions is None else min(first, self.sessions.next_deadline())
 
     def handle_timeout(self) -> None:
         """Every part does what is due."""
@@ -239,37 +263,44 @@ class Parts:
 
     def settle(self) -> list[Action]:
         """The input is handled: what it means for other parts, and then all that is to be done."""
-        state, discovery = self.state, self.discovery
+        if self._touched:
+            self._touched = False
+            self._tell_parts()
+        return self.state.drain()
+
+    def _tell_parts(self) -> None:
+        """What the input means for other parts."""
+        state, discovery, sessions, rendezvous = self.state, self.discovery, self.sessions, self.rendezvous
         if state.table.changed:
             state.table.changed = False
-            self._deadline = None
+            self._ask_all = True
             discovery.refresh_soon()
             self.membership.plan_soon()
-            self.rendezvous.changed()
+            rendezvous.changed()
         if discovery.changed:
             discovery.changed = False
-            self._deadline = None
+            self._ask_all = True
             self.membership.plan_later()
-            self.rendezvous.changed()
+            rendezvous.changed()
         if discovery.published is not state.record:
-            self._deadline = None
+            self._ask_all = True
             discovery.publish_soon()
-            self.rendezvous.role_changed()
+            rendezvous.role_changed()
         if discovery.found:
+            self._ask_all = True
             for found in discovery.found:
                 if found.query is TOPICS:
-                    self.rendezvous.found(found.target)
+                    rendezvous.found(found.target)
                 else:
                     self.connecting.found(found)
             discovery.found.clear()
-        if self.sessions is not None and self.sessions.take_moved():
-            self._deadline = None
-        if self.sessions is not None and self.sessions.has_ready:
-            self._deadline = None
-            for peer, lost in self.sessions.take_ready():
+        if sessions is not None and sessions.take_moved():
+            self._ask_some = True
+        if sessions is not None and sessions.has_ready:
+            self._ask_some = True
+            for peer, lost in sessions.take_ready():
                 self.endpoint.session_ready(peer, lost)
                 state.do(SessionReady(peer))
-        if self.rendezvous.moved:
-            self._deadline = None
-            self.rendezvous.handle_news()
-        return state.drain()
+        if rendezvous.moved:
+            self._ask_some = True
+            rendezvous.handle_news()

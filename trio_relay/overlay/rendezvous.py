@@ -18,6 +18,7 @@ from ..wire.rendezvous import (
     Publish,
     Subscribe,
     Unsubscribe,
+    Untimely,
     parse_rendezvous_untrusted,
 )
 from .actions import Acknowledged, Failed
@@ -51,7 +52,7 @@ class Rendezvous:
         self._places: Final = Places(state, discovery)
         self._board: Final = Board(state.own, state.verify, state.counts, state.now)
         self._interests: Final = Interests(state, endpoint, self._places, self._board, admission, self._ask)
-        self._publishing: Final = Publishing(state, self._places, self._ask, self._serve)
+        self._publishing: Final = Publishing(state, self._places, self._ask, endpoint.cancel, self._serve)
         self._inbox: Final = RendezvousInbox(state, endpoint, self._receive)
         endpoint.receive_rendezvous = self._inbox.receive
         endpoint.settle_rendezvous = self._settle
@@ -128,6 +129,9 @@ class Rendezvous:
             case Unsubscribe():
                 if proven:
                     self._board.unsubscribe(source, message.key)
+            case Untimely():
+                if proven:
+                    self._publishing.untimely(source, message)
             case Subscribe() | Publish():
                 return self._receive_request(via, source, message, proven=proven)
             case _:
@@ -153,6 +157,9 @@ class Rendezvous:
     def _take(self, via: NodeId, source: NodeId, publication: Publication) -> Verdict:
         state = self._state
         verdict, subscribers = self._board.publish(via, source, publication, state.now, state.wall)
+        if verdict is Verdict.UNTIMELY and source != state.own:
+            answer = Untimely(publication.key, publication.number, max(0, int(state.wall * 1_000_000)))
+            self._endpoint.send(source, answer.to_bytes(), Flag.RENDEZVOUS)
         event = Event(publication).to_bytes() if subscribers else b""
         for subscriber in subscribers:
             if subscriber == state.own:
@@ -213,6 +220,7 @@ class Rendezvous:
     def expire(self) -> None:
         """Ends what was not renewed."""
         self._board.expire(self._state.now)
+        self._interests.expire()
         self._inbox.expire()
 
     def handle_timeout(self) -> None:

@@ -5,7 +5,9 @@ Rules of this file:
 1. Subscribers prove their id, publishers sign what they publish, and both are bounded: by key, by id, and by the link
    that they come over, so that one hostile node can not take all places.
 2. A subscription that is not renewed ends by itself; nothing here outlives `LIFETIME`.
-3. Whatever is not taken is counted. What could be taken later is answered "busy", what never could is not answered.
+3. Whatever is not taken is counted. What could be taken later is answered "busy", what never could is not answered,
+   but for what comes from a clock that is wrong: its owner is told.
+4. Whoever made us send much of late leaves half of what we may send to others.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ _SHARE: Final = 4
 """One link has at most a quarter of the places: of all, and of those of one topic."""
 _PUBLISHER_IN, _LINK_IN = (128.0 * _KIB, 1.0 * _MIB), (1.0 * _MIB, 8.0 * _MIB)
 """Bytes a second, and at once, that come in; each publication costs a signature check."""
-_TOPIC_OUT, _LINK_OUT, _ALL_OUT = (2.0 * _MIB, 16.0 * _MIB), (4.0 * _MIB, 24.0 * _MIB), (8.0 * _MIB, 32.0 * _MIB)
-"""The same of what goes out to subscribers, for one publication becomes many; of a link, what came in over it."""
+_PUBLISHER_OUT, _LINK_OUT = (2.0 * _MIB, 16.0 * _MIB), (4.0 * _MIB, 16.0 * _MIB)
+_TOPIC_OUT, _ALL_OUT = (2.0 * _MIB, 16.0 * _MIB), (8.0 * _MIB, 32.0 * _MIB)
+"""The same of what goes out to subscribers, for one publication becomes many: of what a publisher made, what came in
+over a link, of a topic, and of all. Who has used up half of its own leaves half of the last two to others."""
 _OVERHEAD: Final = 1024
 """What a publication costs beside its bytes."""
 _PUBLISHERS: Final = 4096
@@ -54,6 +58,8 @@ class Verdict(enum.Enum):
     FULL = 2
     """There is no room now."""
     REFUSED = 3
+    UNTIMELY = 4
+    """Refused, for its number is not near enough to our clock."""
 
 
 class _Topic:
@@ -84,6 +90,7 @@ class Board:
         self._count = 0
         self._publishers: Final = BoundedMap[NodeId, TokenBucket](_PUBLISHERS, _FORGOTTEN_AFTER)
         self._links_in: Final = BoundedMap[NodeId, TokenBucket](_LINKS, _FORGOTTEN_AFTER)
+        self._publishers_out: Final = BoundedMap[NodeId, TokenBucket](_PUBLISHERS, _FORGOTTEN_AFTER)
         self._links_out: Final = BoundedMap[NodeId, TokenBucket](_LINKS, _FORGOTTEN_AFTER)
         self._out: Final = TokenBucket(*_ALL_OUT, now)
 
@@ -166,6 +173,7 @@ class Board:
                 self._remove(key, topic, subscriber)
                 self._counts["subscriptions_expired"] += 1
         self._publishers.expire(now)
+        self._publishers_out.expire(now)
         self._links_in.expire(now)
         self._links_out.expire(now)
 
@@ -188,13 +196,13 @@ class Board:
             return Verdict.FULL, ()
         if not is_timely(publication, wall):
             self._counts["publications_untimely"] += 1
-            return Verdict.REFUSED, ()
+            return Verdict.UNTIMELY, ()
         if not publication.is_signed(self._verify):
             self._counts["publications_forged"] += 1
             return Verdict.REFUSED, ()
         topic = self._topics.get(publication.key)
         subscribers = [] if topic is None else [who for who in topic.places if who != source]
-        if topic is not None and not self._may_go(via, topic, size * len(subscribers), now):
+        if topic is not None and not self._may_go(via, source, topic, size * len(subscribers), now):
             self._counts["publications_rate"] += 1
             return Verdict.FULL, ()
         self._counts["publications_taken"] += 1
@@ -206,13 +214,21 @@ class Board:
             via == self._own or _bucket(self._links_in, via, _LINK_IN, now).take(now, size)
         )
 
-    def _may_go(self, via: NodeId, topic: _Topic, size: int, now: float) -> bool:
-        """Whether the topic, what comes over that link, and all topics together may send so much."""
-        return (
-            topic.out.take(now, size)
-            and (via == self._own or _bucket(self._links_out, via, _LINK_OUT, now).take(now, size))
-            and self._out.take(now, size)
+    def _may_go(self, via: NodeId, source: NodeId, topic: _Topic, size: int, now: float) -> bool:
+        """Whether publisher, link, topic, and all topics together may send so much."""
+        publisher = _bucket(self._publishers_out, source, _PUBLISHER_OUT, now)
+        link = None if via == self._own else _bucket(self._links_out, via, _LINK_OUT, now)
+        # Measured before anything is taken: what is refused costs nobody's share.
+        heavy = publisher.level(now) < _PUBLISHER_OUT[1] / 2 or (
+            link is not None and link.level(now) < _LINK_OUT[1] / 2
         )
+        shared = (topic.out, _TOPIC_OUT[1]), (self._out, _ALL_OUT[1])
+        if any(bucket.level(now) - size < heavy * burst / 2 for bucket, burst in shared):
+            return False
+        own = [publisher] if link is None else [publisher, link]
+        if any(bucket.level(now) < size for bucket in own):
+            return False
+        return all(bucket.take(now, size) for bucket in (*own, topic.out, self._out))
 
 
 def _bucket(

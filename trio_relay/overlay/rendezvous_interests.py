@@ -11,10 +11,9 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
-from .._bounded import TokenBucket
+from .._bounded import BoundedMap, TokenBucket
 from ..exceptions import MailboxFull
 from ..wire.frame import Flag
 from ..wire.ids import NodeId
@@ -23,6 +22,7 @@ from .actions import Acknowledged, Failed, Published, Subscribed
 from .admission import Admission
 from .endpoint import Endpoint
 from .rendezvous_board import LIFETIME, TOPICS_PER_SUBSCRIBER, Board, Verdict
+from .rendezvous_leases import FULL_AGAIN_AFTER, Interest, Lease
 from .rendezvous_numbers import Numbers, is_timely
 from .rendezvous_places import REFRESH, Places
 from .state import State
@@ -34,64 +34,13 @@ PATIENCE: Final = 5.0
 
 _RENEW_AFTER: Final = 30.0
 _LOOK_AGAIN_AFTER: Final = 2.0
-_FULL_AGAIN_AFTER: Final = 10.0
-_MISSED_AFTER: Final = 2.0
-_ASKED_AGAIN_AFTER: Final = 5.0
 _PATIENCE_WITH_SUSPECTS: Final = 3.0
 _KEPT: Final = 16
 """Relays of one key that may bring publications; those that are not asked any more go first."""
 _CHECKS_PER_SECOND, _CHECKS_BURST = 1000.0, 4000.0
 """Signatures that one relay may make us verify."""
 _PUBLISHERS: Final = 1024
-
-
-@dataclass(slots=True, eq=False)
-class _Lease:
-    """A subscription at one relay.
-
-    Attributes:
-        message_id: of the question that is under way, empty for none.
-        confirmed: whether the relay keeps it.
-        refused: why it does not, in words.
-        asked: when it was asked last.
-        until: when what it brings is not taken any more; infinite while it is one of the closest.
-        missed: since when it owes us a publication that another relay brought.
-    """
-
-    checks: TokenBucket
-    message_id: bytes = b""
-    confirmed: bool = False
-    refused: str = ""
-    asked: float = -float("inf")
-    until: float = float("inf")
-    missed: float = float("inf")
-
-    def is_due(self, now: float) -> bool:
-        """Whether it is to be asked, and not only because a minute is over."""
-        return not self.confirmed and (not self.refused or self.asked + _FULL_AGAIN_AFTER <= now)
-
-    @property
-    def suspected_at(self) -> float:
-        """When it is asked whether it still keeps the subscription."""
-        return max(self.missed + _MISSED_AFTER, self.asked + _ASKED_AGAIN_AFTER)
-
-
-@dataclass(slots=True, eq=False)
-class _Interest:
-    """A key that we subscribed to.
-
-    Attributes:
-        look_at: when the relays closest to it are looked for again.
-        told: what the last `Subscribed` said.
-    """
-
-    key: NodeId
-    look_at: float
-    renewed: float
-    looked: float = -float("inf")
-    leases: dict[NodeId, _Lease] = field(default_factory=dict)
-    targets: list[NodeId] = field(default_factory=list)
-    told: Subscribed | None = None
+_RELAYS: Final = 1024
 
 
 class Interests:
@@ -118,8 +67,10 @@ class Interests:
         self._admission: Final = admission
         self._ask_relay: Final = ask
         self._numbers: Final = Numbers(_PUBLISHERS)
-        self._interests: Final = dict[NodeId, _Interest]()
-        self._asked: Final = dict[bytes, tuple[_Interest, NodeId]]()
+        self._interests: Final = dict[NodeId, Interest]()
+        self._asked: Final = dict[bytes, tuple[Interest, NodeId]]()
+        self._checks: Final = BoundedMap[NodeId, TokenBucket](_RELAYS, REFRESH)
+        self._due = float("inf")  # nothing is due before, so that not all are looked at after each input
 
     def __len__(self) -> int:
         return len(self._interests)
@@ -137,7 +88,7 @@ class Interests:
     def add(self, key: NodeId) -> None:
         """From now on; `Subscribed` tells how it goes."""
         if key not in self._interests:
-            self._interests[key] = interest = _Interest(key, self._state.now, renewed=self._state.now)
+            self._interests[key] = interest = Interest(key, self._state.now, renewed=self._state.now)
             self._plan(interest)
             self._look(interest)
 
@@ -155,15 +106,17 @@ class Interests:
 
     # Where it is kept
 
-    def _look(self, interest: _Interest) -> None:
+    def _look(self, interest: Interest) -> None:
         now = self._state.now
         interest.looked = now
         interest.look_at = now + REFRESH * self._state.rng.uniform(0.9, 1.0)
+        self._due = min(self._due, interest.look_at)
         self._places.look(interest.key)
 
-    def _look_soon(self, interest: _Interest, delay: float = 0.0) -> None:
+    def _look_soon(self, interest: Interest, delay: float = 0.0) -> None:
         at = max(self._state.now + delay, interest.looked + _LOOK_AGAIN_AFTER)
         interest.look_at = min(interest.look_at, at)
+        self._due = min(self._due, interest.look_at)
 
     def found(self, key: NodeId) -> None:
         """The relays closest to a key were looked for."""
@@ -183,7 +136,7 @@ class Interests:
             if not self._places.is_fresh(interest.key):
                 self._look(interest)
 
-    def _plan(self, interest: _Interest, *, renew: bool = False) -> None:
+    def _plan(self, interest: Interest, *, renew: bool = False) -> None:
         """Asks whoever is closest to keep it, unless he does."""
         interest.targets = targets = self._places.closest(interest.key)
         for relay, lease in interest.leases.items():
@@ -198,25 +151,26 @@ class Interests:
         self._forget_old(interest)
         self._tell(interest)
 
-    def _forget_old(self, interest: _Interest) -> None:
+    def _forget_old(self, interest: Interest) -> None:
         old = sorted((lease.until, relay) for relay, lease in interest.leases.items() if lease.until < float("inf"))
         surplus = len(interest.leases) - _KEPT
         for number, (until, relay) in enumerate(old):
             if until <= self._state.now or number < surplus:
                 del interest.leases[relay]
 
-    def _ask(self, interest: _Interest, relay: NodeId, patience: float = PATIENCE) -> None:
+    def _ask(self, interest: Interest, relay: NodeId, patience: float = PATIENCE) -> None:
         now = self._state.now
         lease = interest.leases.get(relay)
         if lease is None:
-            lease = interest.leases[relay] = _Lease(TokenBucket(_CHECKS_PER_SECOND, _CHECKS_BURST, now))
+            lease = interest.leases[relay] = Lease()
         lease.until, lease.missed = float("inf"), float("inf")
         if lease.message_id:
             return
         lease.asked = now
         if relay == self._state.own:
             taken = self._board.subscribe(relay, relay, interest.key, now) is Verdict.TAKEN
-            lease.confirmed, lease.refused = taken, "" if taken else "this node keeps too many"
+            lease.refused = "" if taken else "this node keeps too many"
+            self._kept(interest, lease, taken)
         else:
             lease.message_id = self._ask_relay(relay, Subscribe(interest.key).to_bytes(), patience)
             self._asked[lease.message_id] = interest, relay
@@ -231,16 +185,23 @@ class Interests:
             return True
         lease.message_id = b""
         if isinstance(result, Acknowledged):
-            lease.confirmed, lease.refused = True, ""
+            lease.refused = ""
+            self._kept(interest, lease, True)
             self._places.trust(relay)
         elif isinstance(result.error, MailboxFull):
             lease.confirmed, lease.refused = False, "it keeps too many"
-            self._look_soon(interest, _FULL_AGAIN_AFTER)
+            self._look_soon(interest, FULL_AGAIN_AFTER)
         else:
             self._lost(interest, relay)
             return True
         self._tell(interest)
         return True
+
+    @staticmethod
+    def _kept(interest: Interest, lease: Lease, confirmed: bool) -> None:
+        """A relay keeps it from now on, or does not."""
+        interest.moved += confirmed and not lease.confirmed and interest.settled
+        lease.confirmed = confirmed
 
     def gone(self, relay: NodeId, key: NodeId) -> None:
         """A relay keeps it no more."""
@@ -250,22 +211,26 @@ class Interests:
         else:
             self._lost(interest, relay)
 
-    def _lost(self, interest: _Interest, relay: NodeId) -> None:
+    def _lost(self, interest: Interest, relay: NodeId) -> None:
+        """It may still bring what it had, if only its answer was lost."""
         self._places.avoid(relay)
-        lease = interest.leases.pop(relay)
+        lease = interest.leases[relay]
         if lease.message_id:
             self._endpoint.cancel(lease.message_id)
             self._asked.pop(lease.message_id, None)
+        lease.message_id, lease.confirmed, lease.missed = b"", False, float("inf")
+        lease.until = min(lease.until, lease.asked + LIFETIME)
         self._look_soon(interest)
         self._plan(interest)
 
-    def _tell(self, interest: _Interest) -> None:
+    def _tell(self, interest: Interest) -> None:
         leases = [interest.leases[relay] for relay in interest.targets if relay in interest.leases]
         kept = sum(lease.confirmed for lease in leases)
         settled = all(lease.confirmed or lease.refused for lease in leases)
         reason = next((lease.refused for lease in leases if lease.refused), "")
         complete = bool(leases) and settled and self._places.is_fresh(interest.key)
-        told = Subscribed(interest.key, kept, complete, reason)
+        interest.settled = interest.settled or (complete and kept > 0)
+        told = Subscribed(interest.key, kept, complete, reason, interest.moved)
         if told != interest.told:
             interest.told = told
             self._state.do(told)
@@ -287,7 +252,7 @@ class Interests:
             counts["publications_untimely"] += 1
         elif not self._admission.messages(publication.publisher):
             counts["not_admitted"] += 1
-        elif relay != state.own and not lease.checks.take(state.now):
+        elif relay != state.own and not self._may_check(relay):
             counts["publications_rate"] += 1
         elif not publication.is_signed(state.verify):
             counts["publications_forged"] += 1
@@ -296,9 +261,17 @@ class Interests:
             for other in interest.leases.values():
                 if other is not lease and other.confirmed and other.missed == float("inf"):
                     other.missed = state.now
+                    self._due = min(self._due, other.suspected_at)
             self.put(publication)
             return Verdict.TAKEN
         return Verdict.REFUSED
+
+    def _may_check(self, relay: NodeId) -> bool:
+        """Whether a relay may make us verify one more signature, of whatever key."""
+        now = self._state.now
+        bucket = self._checks.get(relay, now) or TokenBucket(_CHECKS_PER_SECOND, _CHECKS_BURST, now)
+        self._checks.set(relay, bucket, now)
+        return bucket.take(now)
 
     def put(self, publication: Publication) -> None:
         """For the application."""
@@ -307,9 +280,16 @@ class Interests:
 
     # Time
 
+    def expire(self) -> None:
+        """Forgets what needs not be known any more."""
+        self._numbers.expire(self._state.now)
+        self._checks.expire(self._state.now)
+
     def handle_timeout(self) -> None:
         """Does what is due now."""
         now = self._state.now
+        if self._due > now:
+            return
         for interest in list(self._interests.values()):
             if interest.look_at <= now:
                 self._look(interest)
@@ -317,11 +297,10 @@ class Interests:
                 if lease.suspected_at <= now:
                     self._state.counts["publications_missed"] += 1
                     self._ask(interest, relay, _PATIENCE_WITH_SUSPECTS)
-        self._numbers.expire(now)
+        self._due = float("inf")
+        for interest in self._interests.values():
+            self._due = min(self._due, interest.look_at, *(lease.suspected_at for lease in interest.leases.values()))
 
     def next_deadline(self) -> float:
-        """When `handle_timeout` has something to do."""
-        first = float("inf")
-        for interest in self._interests.values():
-            first = min(first, interest.look_at, *(lease.suspected_at for lease in interest.leases.values()))
-        return first
+        """When `handle_timeout` has something to do, at the earliest."""
+        return self._due

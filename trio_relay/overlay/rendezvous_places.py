@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from .._bounded import BoundedMap
-from ..wire.ids import NodeId
+from ..wire.ids import ID_LENGTH, NodeId
+from .directory import Directory, Entry
 from .discovery import TOPICS, Discovery
 from .state import State
 
@@ -24,6 +26,43 @@ _TRIED_AGAIN_AFTER: Final = 4.0
 _REMEMBERED: Final = 1024
 
 
+class _Keepers:
+    """The relays of a directory that keep subscriptions and are not suspected, sorted by id."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._version = -1
+
+    def sorted(self, directory: Directory) -> Sequence[Entry]:
+        """Collected anew only after the directory has changed; some may have expired since."""
+        if self._version != directory.version:
+            self._version = directory.version
+            keepers = [e for e in directory.relays(0.0) if e.record.rendezvous and not e.suspect]
+            self._entries = sorted(keepers, key=_number)
+        return self._entries
+
+
+def _number(entry: Entry) -> int:
+    return entry.number
+
+
+def _around(entries: Sequence[Entry], number: int, count: int) -> Sequence[Entry]:
+    """Those closest to a number, so many at least, if there are; `entries` are sorted by id.
+
+    Ids that begin alike stand together, and are closer to each other than to all others.
+    """
+    low, high = 0, len(entries)
+    for bit in reversed(range(8 * ID_LENGTH)):
+        if high - low <= count:
+            break
+        middle = bisect_left(entries, (number >> bit | 1) << bit, low, high, key=_number)
+        near = (middle, high) if number >> bit & 1 else (low, middle)
+        if near[1] - near[0] < count:
+            break
+        low, high = near
+    return entries[low:high]
+
+
 class Places:
     """Lookups of keys, and which relays did not answer of late.
 
@@ -34,6 +73,7 @@ class Places:
     def __init__(self, state: State, discovery: Discovery) -> None:
         self._state: Final = state
         self._discovery: Final = discovery
+        self._keepers: Final = _Keepers()
         self._avoided: Final = BoundedMap[NodeId, float](_REMEMBERED, _AVOIDED_FOR)
         self._looked: Final = BoundedMap[NodeId, bool](_REMEMBERED, REFRESH)
         self._looking: Final = set[NodeId]()
@@ -51,16 +91,23 @@ class Places:
             without: relays that are passed over.
         """
         state, number = self._state, int.from_bytes(key, "big")
-        known = [
-            (entry.number ^ number, entry.record.id)
-            for entry in state.directory.relays(state.wall)
-            if entry.record.rendezvous and not entry.suspect
-        ]
-        if state.relaying or (state.advertised and not known):
+        keepers = self._keepers.sorted(state.directory)
+        if state.relaying or (state.advertised and not keepers):
             # A node that others may dial, and nobody has yet, is a network of its own.
-            known.append((int.from_bytes(state.own, "big") ^ number, state.own))
-        known = [pair for pair in known if pair[1] not in without]
-        usable = [pair for pair in known if self._avoided.get(pair[1], state.now) is None]
+            own = [(int.from_bytes(state.own, "big") ^ number, state.own)]
+        else:
+            own = []
+        count = 2 * PLACES + len(without)
+        while True:
+            block = _around(keepers, number, count)
+            known = own + [
+                (entry.number ^ number, entry.record.id) for entry in block if entry.record.expiry > state.wall
+            ]
+            known = [pair for pair in known if pair[1] not in without]
+            usable = [pair for pair in known if self._avoided.get(pair[1], state.now) is None]
+            if len(usable) >= PLACES or len(block) == len(keepers):
+                break
+            count *= 4
         if not usable:
             usable = [pair for pair in known if self._may_be_tried_again(pair[1])]
         return [relay for _, relay in heapq.nsmallest(PLACES, usable)]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..exceptions import DeliveryError, MailboxFull, TopicUnavailable
+from ..exceptions import DeliveryError, MailboxFull, Outcome, TopicUnavailable
 from ..wire.ids import NodeId
-from ..wire.rendezvous import Publication, Publish, build_publication
+from ..wire.rendezvous import Publication, Publish, Untimely, build_publication
 from .actions import Acknowledged, Failed, PublishingRoom
 from .rendezvous_board import Verdict
 from .rendezvous_interests import PATIENCE
@@ -22,7 +22,10 @@ from .state import State
 
 __all__ = ["Publishing"]
 
-_UNDER_WAY: Final = 128
+_UNTAKEN: Final = 128
+"""That no relay has taken yet; not more than the numbers that subscribers remember, or late ones would count as old."""
+_UNDER_WAY: Final = 640
+"""All: as many as relays take of one publisher in the time in which each has to answer; a silent one stops nobody."""
 _BYTES_UNDER_WAY: Final = 4 * 1024 * 1024
 _FURTHER_AFTER: Final = 2.0
 """If all three do not answer, subscribers may have noticed it already, and be at the next ones."""
@@ -42,6 +45,8 @@ class _Outgoing:
         begun: whether it is known which relays to send it to; until then it goes to the closest that we know.
         taken: whether a relay has it.
         further_at: when it goes to further relays, if none has taken it.
+        error: why a relay did not take it.
+        uncertain: whether one that did not answer may have taken it all the same.
     """
 
     token: bytes
@@ -53,6 +58,7 @@ class _Outgoing:
     taken: bool = False
     further_at: float = float("inf")
     error: DeliveryError | None = None
+    uncertain: bool = False
 
 
 class Publishing:
@@ -60,6 +66,7 @@ class Publishing:
 
     Args:
         ask: sends a confirmed message to a relay; returns its id.
+        cancel: does not repeat it any more, and forgets it.
         serve: takes a publication as one of the relays ourselves.
     """
 
@@ -68,23 +75,32 @@ class Publishing:
         state: State,
         places: Places,
         ask: Callable[[NodeId, bytes, float], bytes],
+        cancel: Callable[[bytes], None],
         serve: Callable[[Publication], Verdict],
     ) -> None:
         self._state: Final = state
         self._places: Final = places
         self._ask_relay: Final = ask
+        self._cancel: Final = cancel
         self._serve: Final = serve
         self._outgoing: Final = dict[bytes, _Outgoing]()
         self._asked: Final = dict[bytes, tuple[_Outgoing, NodeId]]()
         self._bytes = 0
+        self._untaken = 0
         self._number = 0
+        self._due = float("inf")  # nothing is due before
 
     def __len__(self) -> int:
         return len(self._outgoing)
 
     def has_room(self, size: int) -> bool:
         """Whether one more publication of so many bytes may be under way."""
-        return len(self._outgoing) < _UNDER_WAY and self._bytes + size <= _BYTES_UNDER_WAY
+        return self._untaken < _UNTAKEN and len(self._outgoing) < _UNDER_WAY and self._bytes + size <= _BYTES_UNDER_WAY
+
+    def _tell_room(self) -> None:
+        """Before there is more of it."""
+        if not self.has_room(_BYTES_UNDER_WAY // 2):
+            self._state.do(PublishingRoom())
 
     def publish(self, key: NodeId, data: bytes, timeout: float) -> tuple[bytes, Publication]:
         """Begins; ends in `Acknowledged` or `Failed` with the token that is returned."""
@@ -93,7 +109,9 @@ class Publishing:
         publication = build_publication(state.public_key, state.sign, key=key, number=self._number, data=data)
         outgoing = _Outgoing(state.token(), publication, state.now + timeout)
         self._outgoing[outgoing.token] = outgoing
+        self._due = min(self._due, outgoing.until)
         self._bytes += len(data)
+        self._untaken += 1
         state.counts["publications_sent"] += 1
         if self._places.is_fresh(key) and self._places.closest(key):
             self._begin(outgoing)
@@ -118,6 +136,7 @@ class Publishing:
     def _begin(self, outgoing: _Outgoing) -> None:
         outgoing.begun = True
         outgoing.further_at = self._state.now + _FURTHER_AFTER
+        self._due = min(self._due, outgoing.further_at)
         self._ask(outgoing)
         self._end_if_done(outgoing)
 
@@ -143,7 +162,9 @@ class Publishing:
 
     def _taken(self, outgoing: _Outgoing, rtt: float, hops: int) -> None:
         if not outgoing.taken:
+            self._tell_room()
             outgoing.taken = True
+            self._untaken -= 1
             self._state.do(Acknowledged(outgoing.token, rtt, hops))
 
     def settled(self, result: Acknowledged | Failed) -> bool:
@@ -158,32 +179,54 @@ class Publishing:
         else:
             assert isinstance(result.error, DeliveryError)
             outgoing.error = result.error
+            outgoing.uncertain = outgoing.uncertain or result.error.outcome == "unknown"
             if not isinstance(result.error, MailboxFull):
                 self._places.avoid(relay)
                 self._ask(outgoing)
         self._end_if_done(outgoing)
         return True
 
+    def untimely(self, relay: NodeId, message: Untimely) -> None:
+        """A relay does not take a publication, since its clock says another time than ours."""
+        message_id = next((i for i, asked in self._asked.items() if _is_about(message, relay, *asked)), None)
+        if message_id is None:
+            self._state.counts["answers_to_nothing"] += 1
+            return
+        outgoing, _ = self._asked.pop(message_id)
+        self._cancel(message_id)
+        outgoing.waiting -= 1
+        ahead = message.number / _MICRO - message.clock / _MICRO
+        way = "ahead of" if ahead > 0 else "behind"
+        if ahead > 0:
+            self._number = 0  # nobody has seen these numbers; when our clock is put right, they must not stay ahead
+        outgoing.error = DeliveryError(
+            f"this node's clock is {abs(ahead):.0f} s {way} that of a relay", "not_delivered"
+        )
+        self._end_if_done(outgoing)
+
     def _end_if_done(self, outgoing: _Outgoing) -> None:
         if not outgoing.waiting and outgoing.begun:
             self._end(outgoing)
 
     def _end(self, outgoing: _Outgoing) -> None:
-        if not self.has_room(_BYTES_UNDER_WAY // 2):
-            self._state.do(PublishingRoom())
-        if self._outgoing.pop(outgoing.token, None) is None:
+        if outgoing.token not in self._outgoing:
             return
+        self._tell_room()
+        del self._outgoing[outgoing.token]
         self._bytes -= len(outgoing.publication.data)
         if outgoing.taken:
             return
+        self._untaken -= 1
         self._state.counts["publications_failed"] += 1
         error = outgoing.error
+        outcome: Outcome = "unknown" if outgoing.uncertain else "not_delivered"
         if error is None:
-            failure = TopicUnavailable("no relay that keeps topics was found in time", "not_delivered")
+            text = "no relay that keeps topics was found in time"
         elif isinstance(error, MailboxFull):
-            failure = TopicUnavailable("the relays carry too much for that topic or publisher", "not_delivered")
+            text = "the relays carry too much for that topic or publisher"
         else:
-            failure = TopicUnavailable(f"no relay took it: {error}", error.outcome)
+            text = f"no relay took it: {error}"
+        failure = TopicUnavailable(text, outcome)
         self._state.do(Failed(outgoing.token, failure))
 
     # Time
@@ -191,14 +234,22 @@ class Publishing:
     def handle_timeout(self) -> None:
         """Gives up what has nowhere to go, and sends what nobody has taken to more relays."""
         now = self._state.now
+        if self._due > now:
+            return
         for outgoing in list(self._outgoing.values()):
             if not outgoing.begun and outgoing.until <= now:
                 self._end(outgoing)
             elif not outgoing.taken and outgoing.further_at <= now:
                 outgoing.further_at = now + _FURTHER_AFTER
                 self._ask(outgoing, further=True)
+        unsettled = [out for out in self._outgoing.values() if not (out.begun and out.taken)]
+        self._due = min((out.further_at if out.begun else out.until for out in unsettled), default=float("inf"))
 
     def next_deadline(self) -> float:
-        """When `handle_timeout` has something to do."""
-        unsettled = [out for out in self._outgoing.values() if not (out.begun and out.taken)]
-        return min((out.further_at if out.begun else out.until for out in unsettled), default=float("inf"))
+        """When `handle_timeout` has something to do, at the earliest."""
+        return self._due
+
+
+def _is_about(message: Untimely, relay: NodeId, outgoing: _Outgoing, asked: NodeId) -> bool:
+    publication = outgoing.publication
+    return asked == relay and (publication.key, publication.number) == (message.key, message.number)

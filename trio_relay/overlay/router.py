@@ -222,7 +222,7 @@ class Router(RouterTopics):
 
     def post(self, to: NodeId, payload: bytes, now: float, *, flags: int = 0) -> None:
         """`send`, whose actions come with those of the next input, or of `flush`: frames for one link leave joined."""
-        self._parts.begin(now)
+        self._parts.begin_sending(now)
         self._parts.endpoint.send(to, payload, flags)
 
     def flush(self) -> list[Action]:
@@ -233,7 +233,7 @@ class Router(RouterTopics):
         self, to: NodeId, payload: bytes, timeout: float, now: float, *, flags: int = 0
     ) -> tuple[bytes, list[Action]]:
         """Sends until acknowledged; ends in `Acknowledged` or `Failed` with the message id that is returned."""
-        self._parts.begin(now)
+        self._parts.begin_sending(now)
         message_id = self._parts.endpoint.deliver(to, payload, timeout, flags)
         return message_id, self._parts.settle()
 
@@ -329,6 +329,10 @@ class Router(RouterTopics):
     def next_deadline(self) -> float:
         """When `handle_timeout` has something to do."""
         return self._parts.next_deadline()
+
+    def set_wall_offset(self, offset: float) -> None:
+        """Unix time is so much more than `now` from the next input on: the machine slept, or its clock was set."""
+        self._state.wall_offset = offset
 
     def handle_timeout(self, now: float) -> list[Action]:
         """Does what is due: pings, retries, lookups, plans, probes, expiry."""

@@ -4,6 +4,7 @@
 SUBSCRIBE    0 type=1   1 key 20                PUBLISH   0 type=3   1 publication
 UNSUBSCRIBE  0 type=2   1 key 20                EVENT     0 type=4   1 publication
 GONE         0 type=5   1 key 20
+UNTIMELY     0 type=6   1 key 20   21 number of the publication 8   29 its receiver's clock 8
 
 publication  0 version=1   1 key 20   21 publisher's public key 32   53 number 8   61 data   … signature 64
 ```
@@ -32,6 +33,7 @@ __all__ = [
     "RendezvousMessage",
     "Subscribe",
     "Unsubscribe",
+    "Untimely",
     "build_publication",
     "parse_rendezvous_untrusted",
     "topic_key",
@@ -46,8 +48,10 @@ _UNSUBSCRIBE: Final = 2
 _PUBLISH: Final = 3
 _EVENT: Final = 4
 _GONE: Final = 5
+_UNTIMELY: Final = 6
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("!B20s32sQ")
+_UNTIMELY_FORM: Final = struct.Struct("!B20sQQ")
 _SIGNATURE_LENGTH: Final = 64
 _SHORTEST: Final = _HEAD.size + _SIGNATURE_LENGTH
 
@@ -152,7 +156,24 @@ class Gone:
         return bytes([_GONE]) + self.key
 
 
-RendezvousMessage: TypeAlias = Subscribe | Unsubscribe | Publish | Event | Gone
+@dataclass(frozen=True, slots=True)
+class Untimely:
+    """From a rendezvous relay to a publisher: it does not take a publication, for its clock says another time.
+
+    Attributes:
+        number: of the publication.
+        clock: of the relay, in microseconds since 1970.
+    """
+
+    key: NodeId
+    number: int
+    clock: int
+
+    def to_bytes(self) -> bytes:
+        return _UNTIMELY_FORM.pack(_UNTIMELY, self.key, self.number, self.clock)
+
+
+RendezvousMessage: TypeAlias = Subscribe | Unsubscribe | Publish | Event | Gone | Untimely
 
 
 _OF_A_KEY: Final[dict[int, type[Subscribe] | type[Unsubscribe] | type[Gone]]] = {
@@ -173,6 +194,11 @@ def parse_rendezvous_untrusted(payload: bytes) -> RendezvousMessage:
         if len(payload) != 1 + ID_LENGTH:
             raise RemoteProtocolError(f"expected a key of {ID_LENGTH} bytes, got {len(payload) - 1}")
         return _OF_A_KEY[kind](NodeId(payload[1:]))
+    if kind == _UNTIMELY:
+        if len(payload) != _UNTIMELY_FORM.size:
+            raise RemoteProtocolError(f"expected a key and two numbers of 8 bytes, got {len(payload) - 1} bytes")
+        _, key, number, clock = _UNTIMELY_FORM.unpack(payload)
+        return Untimely(NodeId(key), number, clock)
     if kind not in (_PUBLISH, _EVENT):
         raise RemoteProtocolError(f"expected the type of a rendezvous message, got {kind}")
     publication = _parse_publication(payload[1:])

@@ -15,7 +15,7 @@ from trio_relay.testing import MemoryNetwork
 
 
 async def test_packets_come_to_every_handler_also_to_those_of_the_publisher(autojump_clock: MockClock) -> None:
-    async with open_town(4, 2) as net:
+    async with open_town(2, 2) as net:
         alice, bob = net.leaves
         got: list[tuple[str, bytes]] = []
         async with RelayDriver(alice) as at_alice, RelayDriver(bob) as at_bob:
@@ -91,6 +91,33 @@ async def test_a_node_that_can_be_dialled_is_active_at_once_and_anew_when_it_is_
         await trio.sleep(0.1)
         assert got == [b"alone", b"together"]
         assert driver.active
+
+
+async def test_after_a_divided_network_healed_rooms_are_told_to_announce_themselves(autojump_clock: MockClock) -> None:
+    """Both halves had relays of their own, so that nobody saw that anything was wrong."""
+    async with open_town(2, 2) as net:
+        alice, bob = net.leaves
+        async with RelayDriver(alice) as at_alice, RelayDriver(bob) as at_bob:
+            got, told = list[bytes](), list[float]()
+            for driver in (at_alice, at_bob):
+                await driver.wait_active()
+                await driver.subscribe("room", got.append)
+            net.network.partition(["relay-0", "host-1"], ["relay-1", "host-2"])
+            await trio.sleep(90)
+            async with at_alice.events() as alices, at_bob.events() as bobs:
+                net.network.heal()
+                with trio.fail_after(150):
+                    for events in (alices, bobs):
+                        assert await anext(events) == DriverInactive("other relays carry packets now")
+                        assert await anext(events) == DriverActive()
+                        told.append(trio.current_time())
+                at_alice._moved.set()  # once more, and soon
+                with trio.fail_after(100):
+                    assert isinstance(await anext(alices), DriverInactive)
+                assert trio.current_time() - told[0] >= 60.0
+            await at_alice.publish("room", b"here I am")
+            await trio.sleep(1.0)
+            assert got == [b"here I am"] * 2
 
 
 async def test_a_node_that_closes_ends_what_the_driver_does(autojump_clock: MockClock) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
 
 from ...exceptions import DriverError, PayloadTooLarge, TopicUnavailable
 from ...node.node import Node
+from ...node.subscriptions import Subscription
 from .driver import Driver
 
 __all__ = ["RelayDriver"]
+
+_SETTLES_AFTER: Final = 1.0
+"""When one subscription has moved, others soon have, too."""
+_ANEW_EVERY: Final = 60.0
 
 
 class _Topic:
@@ -27,9 +32,12 @@ class _Topic:
 class RelayDriver(Driver):
     """Carries packets through a node: a namespace is the topic ``prefix + namespace``.
 
-    It is active while the node has a link, or can itself be dialled, and becomes active anew when the node gets its
-    first link again. A packet has at most 57,344 bytes, and there are at most 128 namespaces. Packets also come to the
-    driver that published them.
+    It is active while the node has a link, or can itself be dialled. It becomes active anew, so that rooms announce
+    their members again, when the node gets its first link again, and at most once a minute when other relays begin to
+    keep what it subscribed to: after a network was divided, members may be there whom nobody here has heard.
+
+    A packet has at most 57,344 bytes, and there are at most 128 namespaces. Packets also come to the driver that
+    published them.
 
     Args:
         node: that must stay open as long as the driver is; closing the driver does not close it.
@@ -44,11 +52,14 @@ class RelayDriver(Driver):
         self._topics: Final[dict[str, _Topic]] = {}
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
+        self._moved = trio.Event()
 
     async def run(self) -> None:
         """Follows the node's links, and runs a task for each namespace."""
         try:
-            async with trio.open_nursery() as self._nursery, self._node.events() as events:
+            async with trio.open_nursery() as nursery, self._node.events() as events:
+                self._nursery = nursery
+                nursery.start_soon(self._announce_moves)
                 self._started.set()
                 linked = False
                 while True:
@@ -63,7 +74,8 @@ class RelayDriver(Driver):
                     if await anext(events, None) is None:
                         break
                 self.deactivate("the node was closed")
-                self._nursery.cancel_scope.cancel()
+                self._nursery = None
+                nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
 
@@ -85,14 +97,32 @@ class RelayDriver(Driver):
         if topic.error is not None:
             raise DriverError(topic.error)
 
+    async def _announce_moves(self) -> None:
+        while True:
+            await self._moved.wait()
+            await trio.sleep(_SETTLES_AFTER)
+            self._moved = trio.Event()
+            if self.active:
+                self.deactivate("other relays carry packets now")
+                self.activate()
+            await trio.sleep(_ANEW_EVERY - _SETTLES_AFTER)
+
+    async def _watch(self, subscription: Subscription) -> None:
+        with suppress(trio.ClosedResourceError):
+            while True:
+                await subscription.wait_moved()
+                self._moved.set()
+
     async def _listen(self, namespace: str, topic: _Topic) -> None:
         try:
             with topic.scope:
                 async with self._node.subscribe(self._prefix + namespace, timeout=self._timeout) as subscription:
                     topic.error = None
                     topic.settled.set()
-                    async for publication in subscription:
-                        self.deliver(namespace, publication.data)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._watch, subscription)
+                        async for publication in subscription:
+                            self.deliver(namespace, publication.data)
         except (TopicUnavailable, trio.ClosedResourceError) as error:
             topic.error = str(error)
         finally:
