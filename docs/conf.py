@@ -19,6 +19,8 @@ from sphinx.environment import BuildEnvironment
 
 import trio_relay
 import trio_relay.node.values
+import trio_relay.peerix
+import trio_relay.peerix.hub
 import trio_relay.peerjs
 import trio_relay.testing
 import trio_relay.wsrelay
@@ -36,7 +38,10 @@ nitpicky = True
 # Names of other packages have no page here, nor have those of inner modules, if they are not public.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!trio_relay).*"),
-    (r"py:class", r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+|wsrelay\.[a-z_]+|peerjs\.[a-z_]+)\..*"),
+    (
+        r"py:class",
+        r"trio_relay\.(node|overlay|transports|wire|testing\.[a-z_]+|wsrelay\.[a-z_]+|peerjs\.[a-z_]+|peerix\.[a-z_]+)\..*",
+    ),
 ]
 
 myst_heading_anchors = 4
@@ -59,10 +64,28 @@ _PUBLIC: Final = {
     **{name: f"trio_relay.{name}" for name in trio_relay.__all__},
 }
 """Public name -> where the reference has it."""
-_PUBLIC_OF_PEERJS: Final = {
-    name: f"trio_relay.peerjs.{name}" for name in trio_relay.peerjs.__all__ if name not in trio_relay.__all__
+_PUBLIC_OF_SLICES: Final[dict[str, dict[str, str]]] = {
+    "peerjs": {
+        name: f"trio_relay.peerjs.{name}" for name in trio_relay.peerjs.__all__ if name not in trio_relay.__all__
+    },
+    "peerix": {
+        **{name: f"trio_relay.peerix.hub.{name}" for name in trio_relay.peerix.hub.__all__},
+        **{name: f"trio_relay.peerix.{name}" for name in trio_relay.peerix.__all__},
+    },
 }
-"""In its docstrings and on its page, these come first: the relay server has a `Peer`, too."""
+"""In its docstrings and on its page, these come first: the relay server has a `Peer`, too, and a node a `Message`."""
+_PAGES_OF_SLICES: Final = {
+    "reference/peerjs": "peerjs",
+    "reference/peerix": "peerix",
+    "reference/signalling-hub": "peerix",
+}
+
+
+def _public_for(slice: str | None) -> dict[str, str]:
+    """What a name stands for in the docstrings of a slice of the package; None: of the rest of it."""
+    others = {name: place for of, names in _PUBLIC_OF_SLICES.items() for name, place in names.items() if of != slice}
+    return others | _PUBLIC | _PUBLIC_OF_SLICES.get(slice or "", {})
+
 
 _OUTWARD: Final = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]*)(#[^)]*)?\)")
 _ROLE: Final = re.compile(r"(?<![`:\w])`([^`]+)`(?![`_])")
@@ -86,8 +109,7 @@ def _unlink_files_outside(app: Sphinx, page: str, source: list[str]) -> None:
 def _link_names(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """In docstrings, `Name` and `Name.member` of what is public become links, which must resolve; the rest is code."""
 
-    peerjs_first = name.startswith("trio_relay.peerjs")
-    public = _PUBLIC | _PUBLIC_OF_PEERJS if peerjs_first else _PUBLIC_OF_PEERJS | _PUBLIC
+    public = _public_for(name.removeprefix("trio_relay.").partition(".")[0])
 
     def role(match: re.Match[str]) -> str:
         first, _, rest = match[1].partition(".")
@@ -104,9 +126,7 @@ def _find_public(
 ) -> nodes.Element | None:
     """Signatures name a class by the module that defines it; the reference has it by its public name."""
     last = node["reftarget"].rpartition(".")[2]
-    public = _PUBLIC.get(last)
-    if public is None or env.docname == "reference/peerjs":
-        public = _PUBLIC_OF_PEERJS.get(last, public)
+    public = _public_for(_PAGES_OF_SLICES.get(env.docname)).get(last)
     if node.get("refdomain") != "py" or public is None or public == node["reftarget"]:
         return None
     domain: Any = env.get_domain("py")

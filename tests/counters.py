@@ -1,4 +1,4 @@
-"""The names of all counters that a node, relay server and client, PeerJS broker and peer can show, from the code."""
+"""The names of all counters, from the code: of node, relay server and client, PeerJS broker and peer, room and hub."""
 
 from __future__ import annotations
 
@@ -57,6 +57,20 @@ def counted_by_peer() -> frozenset[str]:
 
 
 @cache
+def counted_by_hub() -> frozenset[str]:
+    """Those of a signalling hub."""
+    return frozenset(_literals_of(PACKAGE / "peerix" / "hub"))
+
+
+@cache
+def counted_by_room() -> frozenset[str]:
+    """Those of a Peerix room and its driver."""
+    folder = PACKAGE / "peerix"
+    parts = [part for part in (folder, *folder.rglob("*")) if part.is_dir() and part.name != "hub"]
+    return frozenset(name for part in parts for name in _literals_of(part))
+
+
+@cache
 def counted_by_webrtc() -> frozenset[str]:
     """Those of WebRTC, in a node or a peer."""
     found = {name for path in (PACKAGE / "transports" / "aio").glob("*.py") for name in _literal_keys(path)}
@@ -69,10 +83,27 @@ def _literals_of(folder: Path) -> Iterator[str]:
         yield from _arguments(path)
 
 
+@cache
+def _nodes(path: Path) -> tuple[ast.Subscript | ast.Call, ...]:
+    """What may count, in one file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Subscript | ast.Call))
+
+
+def _name(node: ast.expr) -> str:
+    """As it is written, like ``self.state.counts``; nothing instead of what is no name. Quicker than `ast.unparse`."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name):
+            return f"{_name(owner)}.{name}"
+    return ""
+
+
 def _literal_keys(path: Path) -> Iterator[str]:
     """Literal keys of every mapping named ``counts`` or ``counters``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(_MAPPINGS):
+    for node in _nodes(path):
+        if isinstance(node, ast.Subscript) and _name(node.value).endswith(_MAPPINGS):
             yield from _keys(node.slice)
 
 
@@ -81,13 +112,15 @@ _MAPPINGS: Final = ("counts", "counters")
 _NAMING: Final = {"_Refused": 1, "self._undelivered": 2, "_fail": 1, "self._drop": 0}
 """Functions of relay and broker that are given a counter's name -> which of their arguments that is."""
 _NAMING_OF_BROKER: Final = {**_NAMING, "Refusal": 1}
+_NAMING_OF_ROOM: Final = {"self._refuse": 1}
 
 
 def _arguments(path: Path) -> Iterator[str]:
     """The counters that are given to a function as a literal."""
     naming = _NAMING_OF_BROKER if path.parent.name == "broker" else _NAMING
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (place := naming.get(ast.unparse(node.func))) is not None:
+    naming = _NAMING_OF_ROOM if "peerix" in path.parts and path.parent.name != "hub" else naming
+    for node in _nodes(path):
+        if isinstance(node, ast.Call) and (place := naming.get(_name(node.func))) is not None:
             yield from (name for argument in node.args[place : place + 1] for name in _keys(argument))
 
 

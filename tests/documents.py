@@ -28,6 +28,8 @@ RELAY_PAGES: Final = [DOCS / "howto" / name for name in ("relay-server.md", "rel
 """Their blocks of Python need a running relay server."""
 PEER_PAGE: Final = DOCS / "howto" / "peerjs.md"
 """Its blocks of Python need a broker and peers."""
+ROOM_PAGE: Final = DOCS / "howto" / "rooms.md"
+"""Its blocks of Python need a room, and somebody in it."""
 EXAMPLES: Final = sorted((DOCS / "examples").glob("*.py"))
 
 FENCE: Final = re.compile(r"^([ ]*)```(\w*)[^\n]*\n(.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)

@@ -17,6 +17,8 @@ import pytest
 import trio
 
 import trio_relay
+import trio_relay.peerix
+import trio_relay.peerix.hub
 import trio_relay.peerjs
 import trio_relay.testing
 import trio_relay.wsrelay
@@ -28,8 +30,10 @@ from .counters import (
     counted,
     counted_by_broker,
     counted_by_client,
+    counted_by_hub,
     counted_by_peer,
     counted_by_relay,
+    counted_by_room,
     counted_by_webrtc,
     expand,
 )
@@ -51,6 +55,10 @@ OPTIONS_OF_RELAY: Final = (
     trio_relay.peerjs.PeerOptions,
     trio_relay.peerjs.PeerLimits,
     trio_relay.peerjs.PeerStatistics,
+    trio_relay.peerix.RoomLimits,
+    trio_relay.peerix.TransferLimits,
+    trio_relay.peerix.hub.HubConfig,
+    trio_relay.peerix.hub.HubStatistics,
     trio_relay.WebRTCConfig,
 )
 FIELDS_OF_PEER: Final = {field.name for field in fields(trio_relay.peerjs.PeerStatistics)}
@@ -63,7 +71,7 @@ def texts() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "module",
-    [trio_relay, trio_relay.testing, trio_relay.wsrelay, trio_relay.peerjs],
+    [trio_relay, trio_relay.testing, trio_relay.wsrelay, trio_relay.peerjs, trio_relay.peerix, trio_relay.peerix.hub],
     ids=lambda module: module.__name__,
 )
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
@@ -90,8 +98,10 @@ def test_every_counter_is_in_the_reference_and_the_reverse() -> None:
     assert table_rows("Relay client") == counted_by_client()
     assert table_rows("PeerJS broker") == counted_by_broker()
     assert table_rows("PeerJS peer") == counted_by_peer()
+    assert table_rows("Peerix rooms") == counted_by_room()
+    assert table_rows("Signalling hub") == counted_by_hub()
     assert table_rows("WebRTC") == counted_by_webrtc()
-    others = {"Relay server", "Relay client", "PeerJS broker", "PeerJS peer"}
+    others = {"Relay server", "Relay client", "PeerJS broker", "PeerJS peer", "Peerix rooms", "Signalling hub"}
     titles = {title for title in re.findall(r"^## (.*)$", COUNTERS, re.MULTILINE) if not title.startswith("Sizes")}
     assert set().union(*map(table_rows, titles - others)) == counted()
 
@@ -105,6 +115,13 @@ def test_limits_of_peers_that_are_named_exist() -> None:
     assert len(named) > 5
     known = {field.name for field in fields(trio_relay.peerjs.PeerLimits)}
     assert [pair for pair in named if pair[1] not in known] == []
+
+
+def test_limits_of_rooms_that_are_named_exist() -> None:
+    limits = {"RoomLimits": trio_relay.peerix.RoomLimits, "TransferLimits": trio_relay.peerix.TransferLimits}
+    named = [pair for _, text in texts() for pair in re.findall(r"`(RoomLimits|TransferLimits)\.(\w+)`", text)]
+    assert len(named) > 10
+    assert [pair for pair in named if pair[1] not in {field.name for field in fields(limits[pair[0]])}] == []
 
 
 def test_every_type_of_a_peers_errors_is_explained() -> None:
@@ -127,6 +144,7 @@ def test_counters_that_pages_name_exist() -> None:
     """In columns of counters, every name; elsewhere, what begins as some counter does."""
     counters = counted().union(*map(expand, counted()))
     counters |= counted_by_relay() | counted_by_client() | counted_by_broker() | counted_by_peer()
+    counters |= counted_by_hub() | counted_by_room()
     known = counters | LIMITS | table_rows("Sizes") | set(trio_relay.__all__) | RELAY_OPTIONS | NOT_COUNTERS
     beginnings = tuple({f"{counter.partition('_')[0]}_" for counter in counters if "_" in counter})
     unknown = []
@@ -162,7 +180,7 @@ async def test_sizes_and_metrics_that_pages_name_are_served() -> None:
             await stream.send_all(f"GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
             with trio.fail_after(10):
                 served = b"".join([data async for data in stream]).decode()
-    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_(?!ws_|broker_)[a-z_]+)", text)}
+    named = {name for _, text in texts() for name in re.findall(r"`(trio_relay_(?!ws_|broker_|hub_)[a-z_]+)", text)}
     assert named
     assert [name for name in sorted(named) if f"# TYPE {name}" not in served and f"\n{name}" not in served] == []
 

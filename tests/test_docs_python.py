@@ -5,7 +5,7 @@ shown. The other blocks of a page run one after the other in one namespace, insi
 an open node, `friend` the id of another one, which sends back what it gets; `relay.example.org` is a relay on this
 machine. The files `chain.pem`, `key.pem` and `ca.pem` are there. Blocks that are files belong to
 tests/test_docs_tutorial.py; pages about the relay server are executed by tests/test_docs_relay.py,
-the one about peers by tests/test_docs_peers.py.
+the one about peers by tests/test_docs_peers.py, the one about rooms by tests/test_docs_rooms.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,18 @@ from trio.testing import MockClock
 import trio_relay
 from trio_relay.testing import open_testnet
 
-from .documents import DOCUMENTS, EXAMPLES, PEER_PAGE, RELAY_PAGES, TOP, Block, blocks, compile_block, name_of
+from .documents import (
+    DOCUMENTS,
+    EXAMPLES,
+    PEER_PAGE,
+    RELAY_PAGES,
+    ROOM_PAGE,
+    TOP,
+    Block,
+    blocks,
+    compile_block,
+    name_of,
+)
 from .shown import check_output
 
 DEADLINE: Final = 20.0
@@ -67,7 +78,7 @@ def executed(page: Path) -> Executed:
 PAGES: Final = {
     page: found
     for page in DOCUMENTS
-    if page not in (*RELAY_PAGES, PEER_PAGE) and (found := executed(page)) != Executed([], [])
+    if page not in (*RELAY_PAGES, PEER_PAGE, ROOM_PAGE) and (found := executed(page)) != Executed([], [])
 }
 
 

@@ -187,7 +187,7 @@ async def test_tls_on_the_port() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"relay": None}, "expected an overlay node, a relay server or a PeerJS broker"),
+        ({"relay": None}, "expected an overlay node, a relay server, a PeerJS broker or a hub"),
         ({"listen": []}, "at least one address"),
         ({"listen": "nowhere"}, "nowhere"),
         ({"relay": relay_config(listen="127.0.0.1:0")}, "listen=None"),

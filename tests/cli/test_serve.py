@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 import trio_relay
+from trio_relay.cli import main
 
 from ..wsrelay.support import Client, Clients, routed
 from .support import DEADLINE, open_process, run_command
@@ -227,22 +229,18 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, few_descriptors: Non
         assert (await alice.end())[1] == 1006
 
 
-@pytest.mark.parametrize(
-    ("arguments", "fault"),
-    [
-        (["--channel", "pwa"], "expected a decision on who may use the relay: --key-file FILE or --key-env VARIABLE "),
-        (
-            ["--channel", "pwa", "--open", "--listen", "127.0.0.1:{taken}"],
-            "can't listen on 127.0.0.1:{taken}: Address ",
-        ),
-    ],
-)
-async def test_it_can_not_start(arguments: list[str], fault: str) -> None:
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    taken = listeners[0].socket.getsockname()[1]
-    async with listeners[0]:
-        finished = await run_command("serve", *(argument.format(taken=taken) for argument in arguments))
-    assert finished.returncode == 2
-    assert finished.stdout == b""
-    assert finished.stderr.decode().startswith(f"trio-relay: {fault.format(taken=taken)}")
-    assert finished.stderr.count(b"\n") == 1
+async def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"127.0.0.1:{listener.getsockname()[1]}"
+        finished = await run_command("serve", "--channel", "pwa", "--open", "--listen", taken)
+    assert (finished.returncode, finished.stdout) == (2, b"")
+    assert finished.stderr.decode() == f"trio-relay: can't listen on {taken}: Address already in use\n"
+
+
+def test_who_may_use_it_has_to_be_said(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--channel", "pwa"]) == 2
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    fault = "expected a decision on who may use the relay: --key-file FILE or --key-env VARIABLE "
+    assert shown.err.startswith(f"trio-relay: {fault}")
+    assert shown.err.count("\n") == 1

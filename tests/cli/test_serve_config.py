@@ -82,8 +82,9 @@ def test_every_option_of_the_command_line_is_one_of_the_file() -> None:
         ),
         *("--tls-key=d", "--limit=hops=3", "--bootstrap=ws://a:1", "--identity=i", "--passphrase-file=p", "--ca=c"),
         *("--legacy", "--verbose", "--peerjs", "--peerjs-path=/a", "--peerjs-key=b", "--peerjs-discovery"),
+        *("--hub", "--hub-origin=https://a", "--hub-key-file=k", "--hub-jwt-key-file=j", "--hub-jwt-algorithm=ES256"),
     )
-    assert len(everything) == 23
+    assert len(everything) == 28
     assert everything.keys() <= SCHEMA.keys()
 
 
@@ -97,6 +98,9 @@ def test_every_option_of_the_command_line_is_one_of_the_file() -> None:
         ({"relay.blobs.enabled": False}, {"relay.blobs.file": "f"}, {"relay.blobs.file": "f"}),
         ({"overlay.enabled": True}, {"overlay.enabled": False}, {"overlay.enabled": False}),
         ({"peerjs.enabled": False}, {"peerjs.key": "b"}, {"peerjs.key": "b"}),
+        ({"hub.enabled": False}, {"hub.origins": ["b"]}, {"hub.origins": ["b"]}),
+        ({"hub.keys.env": "E"}, {"hub.keys.file": "f"}, {"hub.keys.file": "f"}),
+        ({"hub.jwt.key": "k"}, {"hub.jwt.key_file": "f"}, {"hub.jwt.key_file": "f"}),
     ],
 )
 def test_options_take_the_place_of_the_files(
@@ -120,6 +124,8 @@ def test_options_of_an_overlay_that_is_not_wanted(other: str) -> None:
         ["--listen", "none"],
         ["--peerjs-path", "myapp"],
         ["--peerjs-key", "a key"],
+        ["--hub-origin", "example.org"],
+        ["--hub-key-env", "A", "--hub-key-file", "b"],
     ],
 )
 def test_arguments_that_are_refused(arguments: list[str]) -> None:
@@ -277,7 +283,7 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "[overlay]\nenabled = false\n[relay]\nenabled = false",
             [],
-            "expected an overlay node, a relay server or a PeerJS broker",
+            "expected an overlay node, a relay server, a PeerJS broker or a hub",
         ),
     ],
 )

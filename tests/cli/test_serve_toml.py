@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from trio_relay.cli.options import UsageError
 from trio_relay.cli.toml_config import SCHEMA, load_file, parse_config
 from trio_relay.limits import Limits
+from trio_relay.peerix.hub.config import HubConfig
 from trio_relay.peerjs.broker.config import BrokerConfig, RelayedConfig
 from trio_relay.wsrelay import BlobConfig, RelayConfig
 
@@ -33,6 +34,10 @@ def test_the_file_has_every_option_of_the_relay() -> None:
     }
     relayed = {f"peerjs.relayed.{item.name}" for item in fields(RelayedConfig)}
     assert {name for name in SCHEMA if name.startswith("peerjs.relayed.")} - {"peerjs.relayed.enabled"} == relayed
+    hub = {f"hub.{item.name}" for item in fields(HubConfig)}
+    assert {name for name in SCHEMA if name.rpartition(".")[0] == "hub"} - {"hub.enabled"} == hub - {
+        f"hub.{name}" for name in ("listen", "tls", "limits", "access_keys", "jwt")
+    }
     assert {f"limits.{item.name}" for item in fields(Limits)} <= SCHEMA.keys()
 
 

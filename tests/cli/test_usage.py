@@ -71,6 +71,11 @@ def refusal(arguments: Sequence[str], capture: Capture) -> str:
         (["send", NOBODY, "{", "--json", *SOMEWHERE], "DATA is not JSON: "),
         (["send", NOBODY, "1e400", "--json", *SOMEWHERE], "DATA is not JSON: expected a finite number"),
         (["send", NOBODY, "\udcff", *SOMEWHERE], "expected DATA in UTF-8"),
+        (["room", "r"], "one of the arguments --driver --bootstrap is required"),
+        (["room", "r", "--driver", "ws://a"], "argument --driver: expected a URL that begins with one of nats://"),
+        (["room", "r", "--driver", "nats://a", "--send", "/nowhere"], "can't send /nowhere: it is no file"),
+        (["room", "r", "--driver", "nats://a", "--wait-members", "0"], "argument --wait-members: expected a whole"),
+        (["room", "r", "--driver", "nats://u:p@a", "--jsonl"], "expected a URL without user and password"),
         (["keygen"], "the following arguments are required: FILE"),
         (["keygen", "/nowhere/key.pem"], "can't write /nowhere/key.pem: No such file or directory"),
     ],
@@ -148,7 +153,7 @@ def test_unusable_certificate(
     assert refusal(["node", *files], capfd).startswith(message)
 
 
-@pytest.mark.parametrize("command", ["node", "send", "demo", "keygen"])
+@pytest.mark.parametrize("command", ["node", "send", "room", "demo", "keygen"])
 def test_help_of_command(command: str, capfd: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -162,7 +167,7 @@ def test_help_names_every_command(capfd: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capfd.readouterr().out
-    assert [name for name in ("node", "send", "demo", "keygen") if f"    {name} " not in shown] == []
+    assert [name for name in ("node", "send", "room", "demo", "keygen") if f"    {name} " not in shown] == []
 
 
 @pytest.mark.parametrize(

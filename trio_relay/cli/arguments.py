@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, NoReturn
 
@@ -11,7 +10,10 @@ from ..wire.addresses import is_dialable, parse_listen
 from ..wire.ids import NodeId, parse_node_id
 from ..wire.urls import parse_ws_url
 from .bounds import parse_limit
+from .checks import checked, count, seconds
 from .options import UsageError
+from .room_arguments import ROOM, ROOM_EPILOG, add_room
+from .serve_hub_arguments import add_hub
 from .webrtc import CREDENTIAL, parse_stun, parse_turn
 
 __all__ = ["LISTEN_NOWHERE", "check_advertised", "make_parser"]
@@ -52,9 +54,10 @@ example:
 DATA that starts with a dash comes after two: ... ID -- -hello
 """
 _SERVE: Final = """\
-Runs a relay server for WebSocket clients, a PeerServer for PeerJS, or both, and a peer of
-the overlay, on one port, until Ctrl-C or SIGTERM; all let clients go in order. SIGHUP reads
-the certificate, the keys and the configuration file again; nobody is disconnected for it.
+Runs a relay server for WebSocket clients, a PeerServer for PeerJS, a signalling hub for
+Peerix, or several of them, and a peer of the overlay, on one port, until Ctrl-C or
+SIGTERM; all let clients go in order. SIGHUP reads the certificate, the keys and the
+configuration file again.
 """
 _SERVE_EPILOG: Final = """\
 examples:
@@ -62,8 +65,9 @@ examples:
   trio-relay serve --listen 0.0.0.0:8080 --channel pwa --key-file keys.txt --blob-file blobs.sqlite
   trio-relay serve --listen 127.0.0.1:8080 --channel pwa --open --no-overlay
   trio-relay serve --listen 0.0.0.0:9000 --no-overlay --peerjs
+  trio-relay serve --listen 127.0.0.1:8080 --hub --hub-origin https://app.example.org
 
-Without --peerjs there is a relay server, with it only if one of its options is given. Who may
+With --peerjs or --hub there is a relay server only if one of its options is given. Who may
 use the relay has to be said: --key-file, --key-env, --open, or [relay.keys] in the file.
 Options here take the place of those in the file, which has many more: docs/examples/relay.toml
 """
@@ -110,6 +114,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_node(add("node", "run a peer", _NODE, _NODE_EPILOG))
     _add_send(add("send", "deliver one message and exit", _SEND, _SEND_EPILOG))
     _add_serve(add("serve", "run a relay server, or a PeerServer", _SERVE, _SERVE_EPILOG))
+    room = add("room", "talk and exchange files in a Peerix room", ROOM, ROOM_EPILOG)
+    add_room(room)
+    _add_ice_servers(room)
+    _add_authorities(room)
     add("demo", "watch messages cross a small network on this machine", _DEMO)
     key = add("keygen", "make an identity file", _KEYGEN)
     key.add_argument("file", metavar="FILE", help="where to write the private key (PEM, mode 0600)")
@@ -127,7 +135,7 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="HOST:PORT",
         action="append",
-        type=_checked(lambda text: text == LISTEN_NOWHERE or parse_listen(text)),
+        type=checked(lambda text: text == LISTEN_NOWHERE or parse_listen(text)),
         help="where to listen, repeatable; 'none' for a peer without a listener; default: 127.0.0.1 and a free port",
     )
     _add_listener(parser)
@@ -142,7 +150,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="HOST:PORT",
         action="append",
-        type=_checked(parse_listen),
+        type=checked(parse_listen),
         help="where to listen, repeatable; default: 0.0.0.0:8080",
     )
     parser.add_argument("--channel", metavar="NAME", action="append", help="a channel of a relay server, repeatable")
@@ -155,8 +163,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin-key-env", metavar="VARIABLE", help="environment variable with the operator's key")
     parser.add_argument("--ui", action="store_true", help="serve a live page at /ui; needs the operator's key")
     for what, meaning in (("connections", "of one address at a time"), ("messages", "of one connection a minute")):
-        parser.add_argument(f"--rate-limit-{what}", metavar="N", type=_count, help=f"{what} {meaning}")
+        parser.add_argument(f"--rate-limit-{what}", metavar="N", type=count, help=f"{what} {meaning}")
     _add_peerjs(parser)
+    add_hub(parser)
     parser.add_argument("--log-json", action="store_true", help="log JSON, one object a line")
     _add_webrtc(parser)
     _add_listener(parser)
@@ -168,13 +177,13 @@ def _add_peerjs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peerjs-path",
         metavar="PATH",
-        type=_checked(lambda text: _check_broker(path=text)),
+        type=checked(lambda text: _check_broker(path=text)),
         help="where it is, as clients are told by their option 'path'; default: /",
     )
     parser.add_argument(
         "--peerjs-key",
         metavar="KEY",
-        type=_checked(lambda text: _check_broker(key=text)),
+        type=checked(lambda text: _check_broker(key=text)),
         help="what clients have to name by their option 'key'; default: peerjs",
     )
     parser.add_argument("--peerjs-discovery", action="store_true", help="let everybody list the ids of all clients")
@@ -186,18 +195,22 @@ def _add_webrtc(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make and take WebRTC links, too; needs trio-relay[webrtc]; --stun and --turn imply it",
     )
+    _add_ice_servers(parser)
+
+
+def _add_ice_servers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stun",
         metavar="URL",
         action="append",
-        type=_checked(parse_stun),
+        type=checked(parse_stun),
         help="stun:HOST:PORT, which tells this node its address outside; repeatable, the first is used",
     )
     parser.add_argument(
         "--turn",
         metavar="URL",
         action="append",
-        type=_checked(parse_turn),
+        type=checked(parse_turn),
         help="turn:USER:CREDENTIAL@HOST:PORT, which relays where there is no direct way; repeatable, the first is "
         f"used; without :CREDENTIAL it is read from the environment variable {CREDENTIAL}",
     )
@@ -208,7 +221,7 @@ def _add_listener(parser: argparse.ArgumentParser) -> None:
         "--advertise",
         metavar="URL",
         action="append",
-        type=_checked(check_advertised),
+        type=checked(check_advertised),
         help="where other peers are told to dial, repeatable up to four times; default: where it listens",
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain (PEM) for listening with wss")
@@ -227,7 +240,7 @@ def _add_send(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="the message: text, or any JSON value with --json")
     parser.add_argument("--json", action="store_true", help="DATA is JSON")
     parser.add_argument(
-        "--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="for all of it; default: %(default)g"
+        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="for all of it; default: %(default)g"
     )
     _add_common(parser, bootstrap_needed=True)
 
@@ -237,7 +250,7 @@ def _add_common(parser: argparse.ArgumentParser, *, bootstrap_needed: bool) -> N
         "--bootstrap",
         metavar="URL",
         action="append",
-        type=_checked(parse_ws_url),
+        type=checked(parse_ws_url),
         required=bootstrap_needed,
         help="ws:// or wss:// URL of a peer, repeatable; one finds the rest of the network",
     )
@@ -247,11 +260,15 @@ def _add_common(parser: argparse.ArgumentParser, *, bootstrap_needed: bool) -> N
         metavar="FILE",
         help="its first line opens an encrypted private key; without this option, the terminal is asked",
     )
-    parser.add_argument(
-        "--ca", metavar="FILE", help="certificate authorities (PEM) to trust for wss instead of the system's"
-    )
+    _add_authorities(parser)
     parser.add_argument("--legacy", action="store_true", help="admit original peer-relay nodes, and speak for them")
     parser.add_argument("--verbose", action="store_true", help="log to standard error, failed attempts to link too")
+
+
+def _add_authorities(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ca", metavar="FILE", help="certificate authorities (PEM) to trust for TLS instead of the system's"
+    )
 
 
 def _check_broker(**option: str) -> None:
@@ -259,17 +276,6 @@ def _check_broker(**option: str) -> None:
     from ..peerjs.broker.config import BrokerConfig
 
     BrokerConfig(**option)  # type: ignore[arg-type]
-
-
-def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return text
-
-    return check
 
 
 def check_advertised(url: str) -> None:
@@ -280,20 +286,4 @@ def check_advertised(url: str) -> None:
 
 
 def _node_id(text: str) -> NodeId:
-    return parse_node_id(_checked(parse_node_id)(text))
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
-    return int(text)
+    return parse_node_id(checked(parse_node_id)(text))

@@ -106,6 +106,12 @@ def _run(options: argparse.Namespace) -> int:
             served = configuration.load()
             raise_descriptor_limit(served.config.limits)
             code = run(serve.run, configuration, served)
+        case "room":
+            # Likewise: Peerix and rich.
+            from . import room
+
+            _start_logging(options.verbose)
+            code = run(room.run, room.make_settings(options))
         case _:
             _start_logging(options.verbose)
             certificate = _certificate(options)

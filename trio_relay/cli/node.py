@@ -15,6 +15,7 @@ from ..node.values import LinkUp
 from . import jsonl
 from .options import NodeOptions, UsageError, open_from
 from .reports import JsonReport, ReadableReport, Report
+from .signals import stop_on_signal
 from .stdio import Out, open_output, wait_reader_gone
 from .tls import Certificate
 
@@ -26,7 +27,7 @@ async def run(options: NodeOptions, certificate: Certificate | None, machine: bo
     received: list[int] = []
     async with open_output() as (out, reporters), trio.open_nursery() as services:
         stop = services.cancel_scope
-        await services.start(_stop_on_signal, stop, received)
+        await services.start(stop_on_signal, stop, received)
         services.start_soon(wait_reader_gone)
         if certificate is not None:
             await services.start(_reload_on_hangup, certificate)
@@ -63,20 +64,6 @@ async def _report_messages(node: Node, report: Report, out: Out) -> None:
     async with out:
         async for message in node:
             await out.send(report.message(message))
-
-
-async def _stop_on_signal(
-    stop: trio.CancelScope, received: list[int], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Cancels `stop` on the first SIGTERM or Ctrl-C; the next one does what it does to any program."""
-    # A shell without job control starts background jobs with SIGINT ignored: Ctrl-C is meant for others then.
-    wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
-    with trio.open_signal_receiver(*wanted) as signals:
-        task_status.started()
-        async for number in signals:
-            received.append(number)
-            break
-    stop.cancel()
 
 
 async def _reload_on_hangup(

@@ -119,7 +119,7 @@ async def _reload(configuration: Configuration, settings: Settings, server: Serv
     try:
         found = await trio.to_thread.run_sync(configuration.load)
         reloaded = await server.reload(found.config)
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, ImportError) as error:
         _log.error("not reloaded, everything stays as it was: %s", error, extra={"event": "reload_failed"})
         return
     start_logging(as_json=found.log_json, level=found.log_level)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from ..identity import Identity
 from ..limits import Limits
+from ..peerix.hub.config import HubConfig
 from ..peerjs.broker.config import BrokerConfig
 from ..server import NodeSettings, ServerConfig
 from ..wire.urls import parse_ws_url
@@ -22,6 +23,7 @@ from .arguments import check_advertised
 from .log import LEVELS
 from .options import UsageError
 from .passphrase import load_identity
+from .serve_hub import make_hub
 from .serve_peerjs import make_broker
 from .tls import Certificate, client_context
 from .toml_config import Values, load_file, within
@@ -58,6 +60,12 @@ _OPTIONS: Final = {
     "peerjs_path": "peerjs.path",
     "peerjs_key": "peerjs.key",
     "peerjs_discovery": "peerjs.allow_discovery",
+    "hub": "hub.enabled",
+    "hub_origin": "hub.origins",
+    "hub_key_file": "hub.keys.file",
+    "hub_key_env": "hub.keys.env",
+    "hub_jwt_key_file": "hub.jwt.key_file",
+    "hub_jwt_algorithm": "hub.jwt.algorithm",
     "log_json": "log.json",
 }
 """Argument -> the option of the file whose place it takes."""
@@ -65,6 +73,8 @@ _ALTERNATIVES: Final = (
     ("relay.keys.file", "relay.keys.env", "relay.keys.open"),
     ("relay.admin_key", "relay.admin_key_env", "relay.admin_key_file"),
     ("relay.blobs.access_key", "relay.blobs.access_key_env", "relay.blobs.access_key_file"),
+    ("hub.keys.file", "hub.keys.env"),
+    ("hub.jwt.key", "hub.jwt.key_env", "hub.jwt.key_file"),
 )
 """Of each group one option counts."""
 _NO_KEYS: Final = (
@@ -73,12 +83,14 @@ _NO_KEYS: Final = (
 )
 _NO_CHANNELS: Final = (
     "expected at least one channel: --channel NAME, or channels in [relay] of the configuration file; or, instead of a "
-    "relay server, --peerjs"
+    "relay server, --peerjs or --hub"
 )
 _RENAMED: Final = {"listen": "server.listen", "tls": "server.tls_cert"} | {
     "overlay": "overlay.enabled",
     "relay": "relay.enabled",
     "peerjs": "peerjs.enabled",
+    "hub": "hub.enabled",
+    "hub.access_keys": "hub.keys",
     "relay.key_store": "relay.keys",
     "relay.blob_store": "relay.blobs",
     "overlay.client_tls": "overlay.ca",
@@ -118,7 +130,7 @@ def merge(file: Values, given: Values) -> Values:
     """The file's options with those of the command line in their place."""
     hidden = {name for group in _ALTERNATIVES for name in group if not given.keys().isdisjoint(group)}
     # Who gives an option of a part wants the part.
-    parts = ("overlay", "relay", "relay.blobs", "peerjs")
+    parts = ("overlay", "relay", "relay.blobs", "peerjs", "hub")
     hidden |= {f"{part}.enabled" for part in parts if any(name.startswith(f"{part}.") for name in given)}
     return {name: value for name, value in file.items() if name not in hidden} | given
 
@@ -158,14 +170,16 @@ class Configuration:
             raise UsageError(f"log.level: expected {', '.join(LEVELS)}, not {level!a}")
         certificate = self._certificate(values)
         try:
-            broker = make_broker(values) if _wants_broker(values) else None
+            broker = make_broker(values) if _wants(values, "peerjs") else None
+            hub = make_hub(values) if _wants(values, "hub") else None
             config = ServerConfig(
                 listen=values.get("server.listen", DEFAULT_LISTEN),
                 tls=certificate.context if certificate is not None else None,
                 overlay=self._overlay(values) if values.get("overlay.enabled", True) else None,
                 relay=self._relay(values) if _wants_relay(values) else None,
                 peerjs=broker,
-                limits=_limits(values, broker),
+                hub=hub,
+                limits=_limits(values, broker, hub),
             )
         except ValueError as error:
             raise UsageError(f"{self._file}: {error}" if self._file is not None else str(error)) from error
@@ -245,24 +259,25 @@ class Configuration:
             raise UsageError(f"can't read key file {source}: {error.strerror or error}") from error
 
 
-def _limits(values: Values, broker: BrokerConfig | None) -> Limits:
-    """Unless the number of sockets is given, a broker can have all clients and meetings that it may have."""
+def _limits(values: Values, broker: BrokerConfig | None, hub: HubConfig | None) -> Limits:
+    """Unless the number of sockets is given, broker and hub can have all clients and meetings that they may have."""
     limits = Limits(**within(values, "limits"))
-    if broker is None or "limits.connections" in values:
+    if "limits.connections" in values:
         return limits
-    return replace(limits, connections=limits.connections + broker.sockets)
+    more = (broker.sockets if broker is not None else 0) + (hub.max_clients if hub is not None else 0)
+    return replace(limits, connections=limits.connections + more)
 
 
-def _wants_broker(values: Values) -> bool:
-    """Who gives one of its options wants it."""
-    wanted: bool = values.get("peerjs.enabled", any(name.startswith("peerjs.") for name in values))
+def _wants(values: Values, part: str) -> bool:
+    """Who gives an option of broker or hub wants it."""
+    wanted: bool = values.get(f"{part}.enabled", any(name.startswith(f"{part}.") for name in values))
     return wanted
 
 
 def _wants_relay(values: Values) -> bool:
-    """It is what `serve` is for, unless there is a broker and nothing is said of a relay."""
+    """It is what `serve` is for, unless there is a broker or hub and nothing is said of a relay."""
     said = any(name.startswith("relay.") for name in values)
-    wanted: bool = values.get("relay.enabled", said or not _wants_broker(values))
+    wanted: bool = values.get("relay.enabled", said or not (_wants(values, "peerjs") or _wants(values, "hub")))
     return wanted
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..peerjs.broker.config import BrokerConfig, RelayedConfig
 from .toml_config import Values, within
 
-__all__ = ["make_broker"]
+__all__ = ["make_broker", "make_named"]
 
 T = TypeVar("T")
 
@@ -22,12 +22,13 @@ def make_broker(values: Values) -> BrokerConfig:
     """
     relayed = None
     if values.get("peerjs.relayed.enabled", True):
-        relayed = _make(RelayedConfig, within(values, "peerjs.relayed", RelayedConfig), "peerjs.relayed")
+        relayed = make_named(RelayedConfig, within(values, "peerjs.relayed", RelayedConfig), "peerjs.relayed")
     make = partial(BrokerConfig, relayed=relayed, listen=None)
-    return _make(make, within(values, "peerjs", BrokerConfig), "peerjs")
+    return make_named(make, within(values, "peerjs", BrokerConfig), "peerjs")
 
 
-def _make(make: Callable[..., T], options: dict[str, Any], table: str) -> T:
+def make_named(make: Callable[..., T], options: dict[str, Any], table: str) -> T:
+    """What a part is made of these options; a `ValueError` names the one that makes no sense, and its table."""
     # One by one first: not every message has the name.
     for name, value in options.items():
         try:

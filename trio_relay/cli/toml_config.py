@@ -72,6 +72,7 @@ _FLAG: Final = _Kind("true or false", _is_flag)
 _LIST: Final = _Kind("a list of strings", _is_list)
 _TEXT_OR_LIST: Final = _Kind("a string or a list of strings", lambda value: _is_text(value) or _is_list(value))
 _FLAG_OR_TEXT: Final = _Kind("true, false or a string", lambda value: _is_flag(value) or _is_text(value))
+_TEXT_OR_FALSE: Final = _Kind("a string or false", lambda value: value is False or _is_text(value))
 _NUMBER_OR_FALSE: Final = _Kind("a number or false", lambda value: value is False or _is_number(value))
 _CHANNELS: Final = _Kind("a list of names or tables", _is_channels)
 
@@ -151,6 +152,33 @@ _RELAYED: Final = {
     "bytes_per_second": _NUMBER,
     "queue_bytes": _WHOLE,
 }
+_HUB: Final = {
+    "enabled": _FLAG,
+    "mercure_path": _TEXT_OR_FALSE,
+    "socketio_path": _TEXT_OR_FALSE,
+    "prefixes": _LIST,
+    "allow_wildcard": _FLAG,
+    "origins": _LIST,
+    "trusted_proxies": _LIST,
+    "max_clients": _WHOLE,
+    "max_clients_per_ip": _WHOLE,
+    "max_topics": _WHOLE,
+    "max_subscribers": _WHOLE,
+    "max_subscriptions": _WHOLE,
+    "max_topic": _WHOLE,
+    "max_packet": _WHOLE,
+    "bytes_per_second": _NUMBER,
+    "burst_bytes": _WHOLE,
+    "slow_messages": _WHOLE,
+    "slow_bytes": _WHOLE,
+    "keepalive": _NUMBER,
+    "retry": _NUMBER,
+    "ping_interval": _NUMBER,
+    "ping_timeout": _NUMBER,
+    "connect_timeout": _NUMBER,
+    "drain_timeout": _NUMBER,
+    "open_metrics": _FLAG,
+}
 _CHANNEL: Final = {"name": _TEXT, "on_duplicate": _TEXT, "watchable_by": _LIST}
 
 
@@ -176,6 +204,9 @@ SCHEMA: Final[dict[str, _Kind]] = {
     **_in("relay.blobs", _secret("access_key")),
     **_in("peerjs", _PEERJS),
     **_in("peerjs.relayed", _RELAYED),
+    **_in("hub", _HUB),
+    **_in("hub.keys", {"file": _PATH, "env": _TEXT}),
+    **_in("hub.jwt", {**_secret("key"), "algorithm": _TEXT}),
     **_in("log", {"json": _FLAG, "level": _TEXT}),
 }
 """Every option of the file."""

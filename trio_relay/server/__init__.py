@@ -1,4 +1,4 @@
-"""One port for everything: the overlay's node, the relay server and the PeerJS broker behind one listener."""
+"""One port for everything: the overlay's node, relay server, PeerJS broker and signalling hub behind one listener."""
 
 from .config import NodeSettings, ServerConfig
 from .serving import Reloaded, Server, open_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Final
 from ..identity import Identity
 from ..limits import Limits
 from ..node.admit import Admit, Guests
+from ..peerix.hub.config import HubConfig
 from ..peerjs.broker.config import BrokerConfig
 from ..transports.webrtc import WebRTCConfig
 from ..wire.addresses import parse_listen
@@ -46,6 +48,7 @@ class ServerConfig:
         relay: the relay server, at every path that nobody else owns; None: there is none. Where it listens, its TLS
             context and its limits are those of this server.
         peerjs: the PeerJS broker, at the paths below its own; None: there is none. The same goes for it.
+        hub: the signalling hub of Peerix, at its two paths; None: there is none. The same goes for it.
         limits: of sockets, of HTTP, and of the node.
 
     Raises:
@@ -57,24 +60,32 @@ class ServerConfig:
     overlay: NodeSettings | None = field(default_factory=NodeSettings)
     relay: RelayConfig | None = None
     peerjs: BrokerConfig | None = None
+    hub: HubConfig | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if self.overlay is None and self.relay is None and self.peerjs is None:
-            raise ValueError("expected an overlay node, a relay server or a PeerJS broker to serve")
+        if self.overlay is None and self.relay is None and self.peerjs is None and self.hub is None:
+            raise ValueError("expected an overlay node, a relay server, a PeerJS broker or a hub to serve")
         if not self.listen_addresses:
             raise ValueError("expected at least one address to listen on")
         for address in self.listen_addresses:
             parse_listen(address)
-        parts: tuple[tuple[str, RelayConfig | BrokerConfig | None], ...] = (
+        parts: tuple[tuple[str, RelayConfig | BrokerConfig | HubConfig | None], ...] = (
             ("relay", self.relay),
             ("PeerJS broker", self.peerjs),
+            ("hub", self.hub),
         )
         for name, part in parts:
             if part is not None and (part.listen is not None or part.tls is not None):
                 raise ValueError(f"expected a {name} with listen=None and tls=None: the server listens for it")
-        if self.peerjs is not None:
-            _check_paths(self.peerjs, self.relay)
+        broker = _broker_paths(self.peerjs) if self.peerjs is not None else ()
+        _check_paths("PeerJS broker", broker, self.relay)
+        if self.hub is not None:
+            paths = _hub_paths(self.hub)
+            _check_paths("hub", paths, self.relay)
+            for path, other in itertools.product(paths, broker):
+                if _overlap(path, other):
+                    raise ValueError(f"two owners of one path: {path} of the hub and {other} of the PeerJS broker")
 
     @property
     def listen_addresses(self) -> list[str]:
@@ -89,17 +100,26 @@ def _broker_paths(config: BrokerConfig) -> tuple[str, ...]:
     return ("/peerjs",) if config.key == "peerjs" else ("/peerjs", f"/{config.key}")
 
 
-def _check_paths(broker: BrokerConfig, relay: RelayConfig | None) -> None:
-    """Raises ValueError if a page, or a client of a channel, could ask for a path of the broker."""
-    for path in _broker_paths(broker):
+def _hub_paths(config: HubConfig) -> tuple[str, ...]:
+    """What a hub owns, with all that is below, as `Hub.routes` has it."""
+    return tuple(path for path in (config.mercure_path, config.socketio_path) if path is not None)
+
+
+def _overlap(path: str, other: str) -> bool:
+    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
+
+
+def _check_paths(part: str, paths: Sequence[str], relay: RelayConfig | None) -> None:
+    """Raises ValueError if a page, or a client of a channel, could ask for a path of this part."""
+    for path in paths:
         for page in _pages(relay):
-            if f"{path}/".startswith(f"{page}/") or f"{page}/".startswith(f"{path}/"):
-                raise ValueError(f"two owners of one path: {path} of the PeerJS broker and the page {page}")
+            if _overlap(path, page):
+                raise ValueError(f"two owners of one path: {path} of the {part} and the page {page}")
         for channel in relay.channel_list if relay is not None else ():
             # Its clients ask for the channel's path and one more segment.
             if f"/{channel.name}/".startswith(f"{path}/") or path.rpartition("/")[0] == f"/{channel.name}":
                 raise ValueError(
-                    f"two owners of one path: {path} of the PeerJS broker and channel {channel.name!r} of the relay"
+                    f"two owners of one path: {path} of the {part} and channel {channel.name!r} of the relay"
                 )
 
 

@@ -2,9 +2,9 @@
 
 Rules of this file:
 
-1. The tasks of relay server and broker outlive the listener and the node: connections need them to the end.
+1. The tasks of relay server, broker and hub outlive the listener and the node: connections need them to the end.
 2. What can not be changed while clients are connected stays as it was, and whoever asked is told its name.
-3. Clients go first, those of relay server and broker at the same time; then the node says goodbye.
+3. Clients go first, those of all parts at the same time; then the node says goodbye.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ..node.node import Node
 from ..node.opening import open_node
 from ..node.pages import Mounting
 from ..node.services import Services, open_services
+from ..peerix.hub.serving import FIXED as FIXED_OF_HUB
+from ..peerix.hub.serving import Hub, serve_hub
 from ..peerjs.broker.serving import FIXED as FIXED_OF_BROKER
 from ..peerjs.broker.serving import Broker, serve_broker
 from ..transports.admission import Admission, TransportStatistics
@@ -63,6 +65,7 @@ class Server:
         node: of the overlay, or None.
         relay: the relay server, or None.
         broker: the PeerJS broker, or None.
+        hub: the signalling hub, or None.
         urls: ``ws://host:port`` or ``wss://host:port`` of each listener, without a path.
     """
 
@@ -70,16 +73,16 @@ class Server:
         self,
         config: ServerConfig,
         node: Node | None,
-        relay: Relay | None,
-        broker: Broker | None,
+        parts: Parts,
         urls: Sequence[str],
         listening: trio.CancelScope | None,
     ) -> None:
         """For `open_server`; `listening` ends listeners that are no node's."""
         self._config = config
         self.node: Final = node
-        self.relay: Final = relay
-        self.broker: Final = broker
+        self.relay: Final = parts.relay
+        self.broker: Final = parts.broker
+        self.hub: Final = parts.hub
         self.urls: Final = tuple(urls)
         self._listening: Final = listening
         self._drained = False
@@ -91,14 +94,15 @@ class Server:
         """Goes by another configuration from now on, as far as that is possible while clients stay connected.
 
         Everything of `RelayConfig` but its stores, `max_message` and the windows of statistics can be changed; of
-        `BrokerConfig` what `Broker.configure` changes. A key file is read again; if it is bad, the old keys stay, and
-        the log says so.
+        `BrokerConfig` and `HubConfig` what `Broker.configure` and `Hub.configure` change. A key file is read again; if
+        it is bad, the old keys stay, and the log says so.
 
         Raises:
             ValueError: the new configuration does not fit to what can not be changed; nothing was changed.
+            ImportError: a hub with tokens is wanted, and what it needs is not installed; likewise.
         """
         changed, kept, new = list[str](), self._differences(config), self._config
-        for part, fixed in (("relay", _FIXED_OF_RELAY), ("peerjs", FIXED_OF_BROKER)):
+        for part, fixed in (("relay", _FIXED_OF_RELAY), ("peerjs", FIXED_OF_BROKER), ("hub", FIXED_OF_HUB)):
             mine, other = getattr(self._config, part), getattr(config, part)
             if mine is not None and other is not None:
                 differing = _differing(mine, other, _OF_SERVER)
@@ -107,6 +111,10 @@ class Server:
                 mixed = replace(other, **{name: getattr(mine, name) for name in fixed | _OF_SERVER})
                 # Says whether channels are where the broker is.
                 new = replace(new, **{part: mixed})
+        # First: a key of tokens may be none, and then nothing is changed.
+        if self.hub is not None and new.hub is not None:
+            mounted = self.hub.config
+            self.hub.configure(replace(new.hub, **{name: getattr(mounted, name) for name in _OF_SERVER}))
         if self.relay is not None and new.relay is not None:
             self.relay.configure(replace(new.relay, limits=self._config.limits))
         if self.broker is not None and new.peerjs is not None:
@@ -118,11 +126,11 @@ class Server:
         return Reloaded(tuple(changed), tuple(kept))
 
     def _differences(self, config: ServerConfig) -> list[str]:
-        """What differs outside of relay and broker; none of it can be changed."""
+        """What differs outside of relay, broker and hub; none of it can be changed."""
         mine = self._config
         found = [name for name in ("listen", "tls") if getattr(mine, name) != getattr(config, name)]
         found += [f"limits.{name}" for name in _differing(mine.limits, config.limits)]
-        for name in ("overlay", "peerjs", "relay"):
+        for name in ("overlay", "peerjs", "relay", "hub"):
             one, other = getattr(mine, name), getattr(config, name)
             if (one is None) != (other is None):
                 found.append(name)
@@ -131,7 +139,7 @@ class Server:
         return found
 
     async def aclose(self) -> None:
-        """Drains relay server and broker (see `Relay.aclose`, `Broker.aclose`); idempotent.
+        """Drains all parts but the node (see `Relay.aclose`, `Broker.aclose`, `Hub.aclose`); idempotent.
 
         The end of the block ends the node as well.
         """
@@ -143,11 +151,12 @@ class Server:
             self._listening.cancel()
         peers = len(self.relay.registry) if self.relay is not None else 0
         clients = self.broker.statistics().clients if self.broker is not None else 0
+        members = self.hub.statistics().clients if self.hub is not None else 0
         links = len(self.node.links) if self.node is not None else 0
-        detail = {"event": "draining", "peers": peers, "peerjs": clients, "links": links}
-        _log.info("draining: %d clients, %d links", peers + clients, links, extra=detail)
+        detail = {"event": "draining", "peers": peers, "peerjs": clients, "hub": members, "links": links}
+        _log.info("draining: %d clients, %d links", peers + clients + members, links, extra=detail)
         async with trio.open_nursery() as nursery:
-            for part in (self.relay, self.broker):
+            for part in (self.relay, self.broker, self.hub):
                 if part is not None:
                     nursery.start_soon(part.aclose)
 
@@ -160,14 +169,14 @@ def _differing(mine: object, other: object, but: frozenset[str] = frozenset()) -
 
 @asynccontextmanager
 async def open_server(config: ServerConfig) -> AsyncIterator[Server]:
-    """Serves for as long as the block; then relay server and broker drain, and the node says goodbye.
+    """Serves for as long as the block; then relay server, broker and hub drain, and the node says goodbye.
 
     Cancelled, it ends without draining.
 
     Raises:
         ValueError: an address or URL is not one.
         OSError: an address can't be listened on, or the file of blobs not be opened.
-        ImportError: WebRTC is wanted, and what it needs is not installed.
+        ImportError: WebRTC, or a hub with tokens, is wanted, and what it needs is not installed.
         BlobStoreError: the blob store can not be opened.
     """
     async with open_services() as services:
@@ -183,34 +192,47 @@ async def open_server(config: ServerConfig) -> AsyncIterator[Server]:
 
 
 async def _start(config: ServerConfig, services: Services, admission: Admission, node: Mounting | None) -> Parts:
-    """Starts relay server and broker, without listeners."""
+    """Starts relay server, broker and hub, without listeners."""
     relay: Relay | None = None
     broker: Broker | None = None
+    hub: Hub | None = None
     if config.relay is not None:
         own = replace(config.relay, limits=config.limits)
         relay = await services.start(partial(serve_relay, own, admission=admission))
     if config.peerjs is not None:
         mounted = replace(config.peerjs, limits=config.limits)
         broker = await services.start(partial(serve_broker, mounted, admission=admission))
-    return Parts(node, relay, broker, config.peerjs.prefix if config.peerjs is not None else "")
+    if config.hub is not None:
+        own_hub = replace(config.hub, limits=config.limits)
+        hub = await services.start(partial(serve_hub, own_hub, admission=admission))
+    return Parts(node, relay, broker, config.peerjs.prefix if config.peerjs is not None else "", hub)
 
 
 @asynccontextmanager
 async def _open_alone(config: ServerConfig, services: Services) -> AsyncIterator[Server]:
-    """Relay server, broker, or both, without a node."""
+    """Relay server, broker, hub, or several of them, without a node."""
     scheme = "ws" if config.tls is None else "wss"
-    if config.relay is None:
-        assert config.peerjs is not None
-        # It has pages of its own where it is alone.
-        own = replace(config.peerjs, listen=config.listen, tls=config.tls, limits=config.limits)
-        broker: Broker = await services.start(serve_broker, own)
-        yield Server(config, None, None, broker, [f"{scheme}://{place}" for place in broker.addresses], None)
+    if config.relay is None and (config.peerjs is None or config.hub is None):
+        parts, addresses = await _start_one(config, services)
+        yield Server(config, None, parts, [f"{scheme}://{place}" for place in addresses], None)
         return
     admission = Admission(config.limits, TransportStatistics())
     parts = await _start(config, services, admission, None)
     listening = trio.CancelScope()
     bound = await services.start(partial(_listen, config, combine(parts), admission, services, listening))
-    yield Server(config, None, parts.relay, parts.broker, [f"{scheme}://{place}" for place in bound], listening)
+    yield Server(config, None, parts, [f"{scheme}://{place}" for place in bound], listening)
+
+
+async def _start_one(config: ServerConfig, services: Services) -> tuple[Parts, Sequence[str]]:
+    """Starts a broker or hub, which has a listener and pages of its own where it is alone; where it listens."""
+    if config.peerjs is not None:
+        alone = replace(config.peerjs, listen=config.listen, tls=config.tls, limits=config.limits)
+        broker: Broker = await services.start(serve_broker, alone)
+        return Parts(broker=broker), broker.addresses
+    assert config.hub is not None
+    own = replace(config.hub, listen=config.listen, tls=config.tls, limits=config.limits)
+    hub: Hub = await services.start(serve_hub, own)
+    return Parts(hub=hub), hub.addresses
 
 
 async def _listen(
@@ -261,4 +283,4 @@ async def _open_beside_node(config: ServerConfig, services: Services) -> AsyncIt
         mount=mount,
     ) as node:
         assert parts.node is not None
-        yield Server(config, node, parts.relay, parts.broker, parts.node.urls, None)
+        yield Server(config, node, parts, parts.node.urls, None)
