@@ -173,6 +173,15 @@ def test_a_long_payload_is_not_stored() -> None:
     assert parser.parse_untrusted(b"\r\nPING\r\n") == [NatsSkipped(1, 1_000_000), NatsPing()]
 
 
+def test_long_headers_are_not_stored() -> None:
+    parser = NatsParser(MOST)
+    assert parser.parse_untrusted(b"HMSG a 1 999999 1000000\r\n") == []
+    for _ in range(100):
+        assert parser.parse_untrusted(bytes(10_000)) == []
+        assert parser.buffered == 0
+    assert parser.parse_untrusted(b"\r\nPING\r\n") == [NatsSkipped(1, 1_000_000), NatsPing()]
+
+
 def test_what_we_say() -> None:
     assert encode_publish("a.b", b"\r\n") == b"PUB a.b 2\r\n\r\n\r\n"
     assert encode_subscribe("a.b", 3) == b"SUB a.b 3\r\n"

@@ -35,6 +35,7 @@ class Endless:
     def __init__(self, *, held: bool = False) -> None:
         self.ended = trio.Event()
         self.running = 0
+        self.told = 0
         self._held = held
 
     async def _make(self, send: Sender) -> bytes:
@@ -49,7 +50,10 @@ class Endless:
             self.ended.set()
 
     async def respond(self, request: Request) -> Streamed:
-        return Streamed(200, self._make, TEXT, held=self._held)
+        return Streamed(200, self._make, TEXT, held=self._held, ended=self._tell)
+
+    def _tell(self) -> None:
+        self.told += 1
 
     @property
     def route(self) -> Route:
@@ -75,6 +79,36 @@ async def test_a_body_in_one_piece_is_an_ordinary_response() -> None:
         assert "chunked" not in head
 
 
+async def test_who_made_a_response_is_told_when_it_was_sent(autojump_clock: MockClock) -> None:
+    sent: list[float] = []
+
+    async def make(send: Sender) -> bytes:
+        return b"x" * 100
+
+    async def respond(request: Request) -> Streamed:
+        return Streamed(200, make, TEXT, ended=lambda: sent.append(trio.current_time()))
+
+    ours, theirs = memory_stream_pair()
+    pump = theirs.send_stream.send_all_hook
+    assert pump is not None
+
+    async def slowly() -> None:
+        await trio.sleep(3)
+        await pump()
+
+    theirs.send_stream.send_all_hook = slowly
+    limits = Limits()
+    server = HttpServer(
+        RouteTable([Route("/s", respond=respond)]), limits=limits, admission=Admission(limits, TransportStatistics())
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs, ("192.0.2.1:1", "192.0.2.2:80"))
+        began = trio.current_time()
+        await ours.send_all(get("/s", LAST))
+        assert (await read_all(ours)).endswith(b"x" * 100)
+    assert sent == [began + 3]
+
+
 async def test_an_old_client_reads_up_to_the_end_of_the_connection() -> None:
     async with talking((stream(b"one ", last=b"two"),)) as client:
         head, _, body = (await client.ask(b"GET /s HTTP/1.0\r\n\r\n")).partition("\r\n\r\n")
@@ -89,6 +123,7 @@ async def test_head_does_not_make_a_body() -> None:
         assert answer.startswith("HTTP/1.1 200")
         assert answer.endswith("\r\n\r\n")
         assert not endless.ended.is_set()
+        assert endless.told == 1
 
 
 async def test_what_is_asked_meanwhile_is_answered_afterwards() -> None:
@@ -137,6 +172,7 @@ async def test_a_client_that_goes_away_ends_the_making(autojump_clock: MockClock
         await client.stream.aclose()
         await wait_all_tasks_blocked()
         assert endless.ended.is_set()
+        assert endless.told == 1
         assert client.statistics.snapshot() == {"accepted": 1, "upgraded": 0, "requests": 1}
 
 
@@ -160,6 +196,7 @@ async def test_a_client_that_does_not_read_is_let_go(autojump_clock: MockClock) 
     assert trio.current_time() - began == pytest.approx(1 + limits.http_timeout)
     assert statistics[Ending.HTTP_TIMEOUT] == 1
     assert endless.ended.is_set()
+    assert endless.told == 1
 
 
 @pytest.mark.parametrize(("pieces", "status"), [((), 500), ((b"some",), 200)])
@@ -240,6 +277,7 @@ async def test_a_server_that_ends_ends_streams() -> None:
         assert b"200" in await stream.receive_some()
     await stream.aclose()
     assert endless.ended.is_set()
+    assert endless.told == 1
 
 
 def test_the_type_of_responders() -> None:

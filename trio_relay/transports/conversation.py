@@ -271,19 +271,22 @@ class Conversation:
         """Whether the whole response was sent: if not, the client is gone, or has to learn that it was cut off."""
         head = partial(_compose_head, response, extra)
         streaming = Streaming(self._stream, self._reader, head, self._limits.http_head)
-        if self._reader.method != "HEAD" and response.status not in BODILESS:
-            with self._held() if response.held else contextlib.nullcontext():
-                await streaming.run(response)
-        if streaming.gone:
-            return False
-        if streaming.failure is not None:
-            answer = self._report_failure(streaming.failure)
-            if streaming.began:
+        try:
+            if self._reader.method != "HEAD" and response.status not in BODILESS:
+                with self._held() if response.held else contextlib.nullcontext():
+                    await streaming.run(response)
+            if streaming.gone:
                 return False
-            await self._send(answer, extra=LAST)
-        else:
-            await streaming.finish()
-        return True
+            if streaming.failure is not None:
+                answer = self._report_failure(streaming.failure)
+                if streaming.began:
+                    return False
+                await self._send(answer, extra=LAST)
+            else:
+                await streaming.finish()
+            return True
+        finally:
+            response.ended()
 
     async def _send_last(self, response: Response) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):

@@ -209,12 +209,14 @@ class Streamed:
             has a Content-Length like others. What it raises cuts the response off, or is answered with 500. It is not
             called for HEAD.
         held: whether the connection has not to make room for a stranger's meanwhile.
+        ended: called at the end: the rest was sent, too, or will not be.
     """
 
     status: int
     make: Callable[[Sender], Awaitable[bytes]]
     headers: Headers = ()
     held: bool = False
+    ended: Callable[[], None] = field(default=lambda: None)
 
 
 Responder: TypeAlias = Callable[[Request], Awaitable["Response | Streamed"]]

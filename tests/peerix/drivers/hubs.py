@@ -13,7 +13,8 @@ import trio.testing
 
 from tests.peerix.drivers.wires import Wire
 from trio_relay.peerix.drivers.broker_url import BrokerUrl
-from trio_relay.peerix.drivers.http_exchange import HttpConnection
+from trio_relay.peerix.drivers.http_exchange import LIMITS
+from trio_relay.transports.http_client import HttpConnection
 
 HubScript = Callable[["HubWire"], Awaitable[object]]
 STREAM: Final = "text/event-stream"
@@ -89,7 +90,7 @@ class Hubs:
         ours, theirs = trio.testing.memory_stream_pair()
         script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
         self._nursery.start_soon(self._play, HubWire(theirs), script, theirs)
-        return HttpConnection(ours, url.target.host_header)
+        return HttpConnection(ours, url.target.host_header, LIMITS)
 
     async def _play(self, wire: HubWire, script: HubScript, stream: trio.abc.AsyncResource) -> None:
         try:

@@ -71,6 +71,8 @@ def test_what_a_token_allows() -> None:
         signed(mercure(exp=int(time.time()) - 60)),
         signed(mercure(nbf=int(time.time()) + 60)),
         signed(mercure(exp="soon")),
+        signed(mercure(exp=10**400)),
+        signed(mercure(aud="another service")),
         signed(mercure(), SECRET[::-1]),
         signed(mercure(), SECRET * 2, "HS512"),
         jwt.encode(mercure(), "", "none"),

@@ -70,6 +70,27 @@ async def test_over_tls() -> None:
         await hub.aclose()
 
 
+async def test_the_last_words_are_sent() -> None:
+    async with trio.open_nursery() as nursery:
+        hub: Hub = await nursery.start(serve_hub, HubConfig(listen="127.0.0.1:0", limits=LIMITS))
+        host, _, port = hub.addresses[0].rpartition(":")
+        sid = json.loads((await get(hub, "/socket.io/?EIO=4&transport=polling"))[1][1:])["sid"]
+        async with (
+            await trio.open_tcp_stream(host, int(port)) as stream,
+            await trio.open_tcp_stream(host, int(port)) as poll,
+        ):
+            await stream.send_all(f"GET {MERCURE}?topic=a HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            assert b"200" in await stream.receive_some()
+            target = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+            await poll.send_all(f"GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            with trio.fail_after(5):
+                while not hub._sessions._carried:
+                    await trio.sleep(0.001)
+            await hub.aclose()
+            assert (await read_all(stream)).endswith(b"0\r\n\r\n")
+            assert (await read_all(poll)).endswith(b"\r\n\r\n1")
+
+
 async def test_an_address_in_use() -> None:
     async with trio.open_nursery() as nursery:
         hub: Hub = await nursery.start(serve_hub, HubConfig(listen="127.0.0.1:0"))

@@ -200,6 +200,13 @@ async def test_a_publisher_that_is_too_fast(autojump_clock: MockClock) -> None:
         assert (await served.publish("a", "x" * 100)).status == 200
         assert served.counts == {"rate_limited": 1}
         assert 20 <= served.hub.statistics().published <= 40
+        # Each topic counts as if it was for itself, and what is refused counts, too.
+        many = "&".join(f"topic={number}" for number in range(50)).encode() + b"&data=" + b"x" * 100
+        ip = "192.0.2.3"
+        assert (await served.ask("POST", MERCURE, many, FORM, ip=ip)).status == 429
+        for _ in range(100):
+            answer = await served.ask("POST", MERCURE, b"no-topic", FORM, ip=ip)
+        assert answer.status == 429
 
 
 async def test_a_listener_that_does_not_read_is_let_go_and_nobody_else(autojump_clock: MockClock) -> None:

@@ -475,6 +475,14 @@ async def test_keys_in_query_and_header() -> None:
         assert served.counts["unauthorized"] == 3
 
 
+async def test_who_is_refused_may_not_ask_for_ever() -> None:
+    async with serving_hub(access_keys=["key-1"]) as served:
+        poller = await Poller(served).open()
+        assert (await poller.post(SEPARATOR.join(["40"] * 100))).status == 400
+        assert served.counts["unauthorized"] == 4
+        assert served.hub.statistics().sessions == 0
+
+
 async def test_a_session_ends_with_its_token(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving_hub(jwt=JwtConfig(key=SECRET)) as served:
         until = int(time.time()) + 30

@@ -73,7 +73,7 @@ class TopicsMachine(RuleBasedStateMachine):
             assert set(self.topics.of(name)) == {topic for other, topic in self.model if other == name}
 
 
-TopicsMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=20)
+TopicsMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=15)
 test_topics = TopicsMachine.TestCase
 
 

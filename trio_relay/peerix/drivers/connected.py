@@ -25,7 +25,7 @@ from ...exceptions import DriverError, HandshakeError, RemoteProtocolError
 from ...transports.backoff import Backoff
 from .driver import Driver
 
-__all__ = ["BrokerSession", "ConnectedDriver"]
+__all__ = ["BrokerSession", "ConnectedDriver", "explain"]
 
 _STABLE_AFTER: Final = 10.0
 """Seconds after which a connection counts as stable: the back-off begins anew."""
@@ -157,7 +157,7 @@ class ConnectedDriver(Driver):
         except trio.TooSlowError:
             reason = f"the broker did not greet within {self._timeout:g} s"
         except _ENDS as error:
-            reason = reason or _explain(error)
+            reason = reason or explain(error)
         if began is None:
             self.counts["driver_unreachable"] += 1
         else:
@@ -178,7 +178,7 @@ class ConnectedDriver(Driver):
                         await function()
                         reasons.append("the broker closed the connection")
                     except _ENDS as error:
-                        reasons.append(_explain(error))
+                        reasons.append(explain(error))
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(part, session.run)
@@ -280,10 +280,11 @@ class ConnectedDriver(Driver):
         try:
             await session.publish(namespace, packet)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise DriverError(_explain(error)) from error
+            raise DriverError(explain(error)) from error
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """Why a connection ended, in words."""
     text = str(error)
     if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError | trio.EndOfChannel):
         return f"the connection broke: {text}" if text else "the connection broke"

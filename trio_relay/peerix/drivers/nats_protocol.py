@@ -5,7 +5,8 @@ Source: "Client Protocol" of the NATS documentation; nats-server 2.9.
 Rules of this file:
 
 1. A control line has at most `MAX_LINE` bytes, and a payload as many as the server said that it lets pass.
-2. A payload of more than `MAX_PACKET` bytes is skipped, not stored: whoever may publish at the server can send one.
+2. A payload of more than `MAX_PACKET` bytes is skipped, not stored: whoever may publish at the server can send one. So
+   is one with headers of more than `MAX_LINE` bytes.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class NatsParser:
 
     def _end_payload(self, payload: _Payload) -> NatsEvent | None:
         """The message, once its bytes are there; those of one that is too long are dropped as they come."""
-        if payload.size - payload.header > self._max_packet:
+        if payload.size - payload.header > self._max_packet or payload.header > MAX_LINE:
             drop = min(len(self._buffer), payload.size - self._skipping)
             del self._buffer[:drop]
             self._skipping += drop

@@ -13,8 +13,10 @@ import trio
 
 from ...exceptions import DriverError
 from ...transports.backoff import Backoff
+from ...transports.http_client import HttpAnswer, HttpConnection
 from ...transports.routes import Headers
-from .http_exchange import Answer, HttpConnection
+from .connected import explain
+from .http_exchange import HTTP_FAILURES
 from .sse_stream import SseEvent, SseParser, SseRetry, SseSkipped
 
 __all__ = ["MAX_DATA", "SseSource", "describe_status"]
@@ -137,8 +139,8 @@ class SseSource:
             await self._read(connection)
         except trio.TooSlowError:
             reason = f"the broker did not answer within {self._timeout:g} s"
-        except DriverError as error:
-            reason = str(error)
+        except (DriverError, *HTTP_FAILURES) as error:
+            reason = explain(error)
         except _TryLater as error:
             reason, least = str(error), max(least, error.wait)
         except _Refused as error:
@@ -160,7 +162,7 @@ class SseSource:
             return self._headers
         return (*self._headers, (b"last-event-id", last_id))
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: HttpAnswer) -> None:
         status = answer.status
         if status in _PASSING:
             wait = answer.header(b"retry-after")

@@ -83,7 +83,7 @@ class HubConfig:
         max_topic: characters of the name of a topic.
         max_packet: bytes of one packet, before base64 or JSON.
         bytes_per_second: that the clients of one IP address publish on average; each request takes 256 bytes beside
-            its own. What exceeds it is refused; None: no limit.
+            its own, and counts once for each of its topics. What exceeds it is refused; None: no limit.
         burst_bytes: likewise, at once.
         slow_messages: that wait for one client that does not read; then it is disconnected.
         slow_bytes: likewise.

@@ -6,8 +6,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -129,15 +128,6 @@ class HubCore:
             self._crowds.release(crowd)
             if self._all_gone is not None and not self._clients:
                 self._all_gone.set()
-
-    @contextmanager
-    def inside(self, client: Client, crowd: str) -> Iterator[None]:
-        """Takes a client in for the time of the block; raises `NoRoom`."""
-        self.enter(client, crowd)
-        try:
-            yield
-        finally:
-            self.leave(client, crowd)
 
     def subscribe(self, client: Client, topics: Sequence[str], grant: Grant) -> str | None:
         """Lets a client listen to topics; returns why it can not, in words, or None."""

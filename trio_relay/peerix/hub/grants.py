@@ -116,6 +116,7 @@ class _Tokens:
         """
         try:
             claims = self._jwt.decode(token, self._key, algorithms=[self._algorithm], leeway=_LEEWAY)
+            until = float(claims.get("exp", math.inf))
         except self._jwt.ExpiredSignatureError:
             raise Unauthorized("expected a token that has not expired") from None
         except (self._jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
@@ -123,12 +124,7 @@ class _Tokens:
         said = claims.get(_CLAIM)
         if not isinstance(said, dict):
             raise Unauthorized(f"expected a token with the claim {_CLAIM}")
-        until = claims.get("exp")
-        return Grant(
-            _selectors(said.get("publish")),
-            _selectors(said.get("subscribe")),
-            float(until) if until is not None else math.inf,
-        )
+        return Grant(_selectors(said.get("publish")), _selectors(said.get("subscribe")), until)
 
 
 def _selectors(said: Any) -> frozenset[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -105,16 +106,17 @@ class Polling:
         if session.polling:
             self._break(session)
 
+        scope = trio.CancelScope()
+
         async def make(send: Sender) -> bytes:
-            return await self._poll(session)
+            return await self._poll(session, scope)
 
         headers = ((b"content-type", _TEXT.encode()), *_NO_STORE, *self._core.access.cors(request))
-        return Streamed(200, make, headers, held=True)
+        return Streamed(200, make, headers, held=True, ended=partial(self._sessions.put_down, session, scope))
 
-    async def _poll(self, session: Session) -> bytes:
+    async def _poll(self, session: Session, scope: trio.CancelScope) -> bytes:
         """What the client gets: as soon as there is something, or when it changes to a WebSocket."""
         session.polling, answered = True, False
-        scope = trio.CancelScope()
         self._sessions.carry(session, scope)
         try:
             with scope:
@@ -129,7 +131,6 @@ class Polling:
             if not answered and not session.closed:
                 self._core.counts["poll_abandoned"] += 1
                 session.close()
-            self._sessions.put_down(session, scope)
 
     async def _something(self, session: Session) -> None:
         """Returns when a poll is to be answered."""

@@ -39,6 +39,8 @@ __all__ = ["Session"]
 
 _PING: Final = encode_packet(EnginePacket(EngineType.PING))
 _MESSAGE: Final = str(int(EngineType.MESSAGE))
+_MOST_CONNECTS: Final = 4
+"""Of one session: each may have a signature in it that takes a millisecond to check."""
 
 
 class Session:
@@ -61,8 +63,8 @@ class Session:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_abort", "_core", "_grant", "_names", "_ping_at", "_pinged", "_prefixes", "_public_id",
-        "_silent_at", "_token", "crowd", "let_in", "on_websocket", "outlet", "overflowed",
+        "__weakref__", "_abort", "_connects", "_core", "_grant", "_names", "_ping_at", "_pinged", "_prefixes",
+        "_public_id", "_silent_at", "_token", "crowd", "let_in", "on_websocket", "outlet", "overflowed",
         "polling", "posting", "probing", "sid",
     )
     # fmt: on
@@ -88,6 +90,7 @@ class Session:
         self.outlet: Final[Outlet[str]] = Outlet(core.outlets, self._overflow)
         self.on_websocket = self.probing = self.polling = self.posting = self.let_in = self.overflowed = False
         self._grant: Grant | None = None
+        self._connects = 0
         self._prefixes: Final[dict[str, str]] = {}  # of the event that each topic was subscribed to by
         now = trio.current_time()
         self._silent_at = now + core.config.connect_timeout
@@ -199,6 +202,9 @@ class Session:
             return
         if self.let_in:
             raise RemoteProtocolError("expected one CONNECT")
+        self._connects += 1
+        if self._connects > _MOST_CONNECTS:
+            raise RemoteProtocolError(f"expected at most {_MOST_CONNECTS} CONNECT in one session")
         shown = packet.data.get("token") if isinstance(packet.data, dict) else None
         try:
             self._grant = self._core.authority.judge(shown if isinstance(shown, str) else self._token)

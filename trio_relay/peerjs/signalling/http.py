@@ -7,13 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import h11
 import trio
 
 from ...exceptions import HandshakeError, PeerError, RemoteProtocolError
 from ...limits import Limits
 from ...transports.dial import TlsUnavailable, dial_stream
-from ...transports.streams import close_now
+from ...transports.http_client import HttpConnection
 from ...wire.json import decode_untrusted, describe
 from ...wire.urls import WebSocketUrl
 from .address import BrokerAddress
@@ -99,32 +98,9 @@ def _failed(broker: BrokerAddress, method: str, reason: str) -> PeerError:
 
 async def _get(broker: BrokerAddress, url: WebSocketUrl, limits: Limits) -> _Answer:
     stream = await dial_stream(url, limits=limits, ssl_context=broker.ssl_context)
+    connection = HttpConnection(stream, url.host_header, limits)
     try:
-        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.http_head)
-        headers = [("host", url.host_header), ("accept", "*/*"), ("connection", "close")]
-        request = h11.Request(method="GET", target=url.target, headers=headers)
-        await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
-        return await _read_answer(http, stream, limits.read_size)
+        answer = await connection.request("GET", url.target, ((b"accept", b"*/*"), (b"connection", b"close")))
+        return _Answer(answer.status, await connection.read_all(_MAX_BODY))
     finally:
-        close_now(stream)
-
-
-async def _read_answer(http: h11.Connection, stream: trio.abc.Stream, read_size: int) -> _Answer:
-    status, body = 0, bytearray()
-    try:
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                http.receive_data(bytes(await stream.receive_some(read_size)))
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > _MAX_BODY:
-                    raise RemoteProtocolError(f"expected an answer of at most {_MAX_BODY} bytes")
-            elif isinstance(event, h11.EndOfMessage):
-                return _Answer(status, bytes(body))
-            elif isinstance(event, h11.ConnectionClosed):
-                raise RemoteProtocolError("expected an answer, got the end of the stream")
-    except h11.RemoteProtocolError as error:
-        raise RemoteProtocolError(f"expected an HTTP response: {error}") from error
+        connection.close()
