@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ...serving.hook_calls import HookFailed, call_hook
 from ...transports.admission import Admission
-from ...transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Responder, Response
+from ...transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Response
 from ...wire.json import JSONValue
 from ..config import BlobConfig, RelayConfig
 from ..metering import KeyTraffic, Window
@@ -56,7 +56,7 @@ class Pages:
         self._began: Final = trio.current_time()
         self._blobs: Final = BlobPages(core)
         self._live: Final = LivePage(core)
-        self._own: Final[dict[str, Responder]] = {
+        self._own: Final[dict[str, Callable[[Request], Awaitable[Response]]]] = {
             "/health": self._health,
             "/stats": self._stats,
             "/metrics": self._metrics,
