@@ -383,3 +383,23 @@ async def test_a_flood_of_noise_leaves_room_for_other_events(autojump_clock: Moc
         alice.emit("mine")
         assert await next_event(seen, str) == "mine"
         assert alice.statistics().counts["signals_malformed"] == 500
+
+
+async def test_events_of_one_member(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.room() as alice, world.room() as bob, world.room() as carol:
+        for room in (alice, bob, carol):
+            room.open_channel()
+        await settle(alice, bob, carol)
+        assert bob.me is not None
+        member = alice.members[bob.me.id]
+        async with member.events() as seen:
+            await carol.send("not of interest")
+            await bob.send("of interest")
+            message = await next_event(seen, events.ChannelMessage)
+            assert message.id == bob.me.id
+            member.emit("mine")
+            assert await next_event(seen, str) == "mine"
+            await bob.leave()
+            told = [event.name async for event in seen if hasattr(event, "name")]
+            assert told == ["channel:close", "connection:closed"]

@@ -146,7 +146,7 @@ class FakeBundle(FakeEnd):
 
     def _announce(self, channel: FakeBundleChannel) -> None:
         """Lets a channel open, on both sides, when it can."""
-        if self.state != "connected" or not self._has_channels:
+        if not self.is_up or not self._has_channels:
             return
         if channel.options.id is not None:
             channel.on_open()
@@ -316,7 +316,7 @@ class FakeBundle(FakeEnd):
         return self._peer
 
     def selected_pair(self) -> CandidatePair | None:
-        if self.state != "connected":
+        if not self.is_up:
             return None
         ours, theirs = (f"192.0.2.1:{10000 + end.number}" for end in (self, self.peer))
         return CandidatePair("host", "host", ours, theirs)

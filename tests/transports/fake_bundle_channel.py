@@ -79,7 +79,7 @@ class Wire:
     def pump(self) -> None:
         """Moves what may be moved now."""
         end, behaviour = self._end, self._end.behaviour
-        while self._items and end.state == "connected" and trio.current_time() >= self._free_at:
+        while self._items and end.is_up and trio.current_time() >= self._free_at:
             channel, message = self._items[0]
             peer = end.peer
             if message is not None and peer.held > peer.config.receive_window:
@@ -153,7 +153,7 @@ class FakeBundleChannel:
     @property
     def open(self) -> bool:
         self._end.agenda.catch_up()
-        return self._state == "open" and self._end.state == "connected"
+        return self._state == "open" and self._end.is_up
 
     @property
     def is_over(self) -> bool:

@@ -78,6 +78,7 @@ class FakeEnd:
         self.closed_here = False
         self._state: BundleState = "new"
         self._failure = ""
+        self._is_silent = False
 
     @property
     def is_over(self) -> bool:
@@ -87,12 +88,17 @@ class FakeEnd:
     def state(self) -> BundleState:
         """See `Bundle`; so below."""
         self.agenda.catch_up()
-        return self._state
+        return self._shown()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is ``connected`` or ``disconnected``."""
+        return self.state in ("connected", "disconnected")
 
     async def wait_state(self, than: BundleState) -> BundleState:
         await trio.lowlevel.checkpoint()
-        await self.agenda.wait(lambda: self._state != than)
-        return self._state
+        await self.agenda.wait(lambda: self._shown() != than)
+        return self._shown()
 
     @property
     def failure(self) -> str:
@@ -102,6 +108,14 @@ class FakeEnd:
     def fail(self, reason: str) -> None:
         """This end fails, and the other notices nothing of it."""
         self.end("failed", reason)
+
+    def set_silent(self, is_silent: bool) -> None:
+        """The other end does not answer, or does again; nothing is lost."""
+        self._is_silent = is_silent
+        self.agenda.wake()
+
+    def _shown(self) -> BundleState:
+        return "disconnected" if self._is_silent and self._state == "connected" else self._state
 
     def end(self, state: Literal["closed", "failed"], reason: str) -> None:
         """The first reason stays."""

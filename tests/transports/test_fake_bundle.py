@@ -193,3 +193,19 @@ async def test_faults(autojump_clock: MockClock) -> None:
         assert one.state == "connecting"
         await other.add_candidate(CANDIDATE)
         assert await one.wait_state("connecting") == "connected"
+
+
+async def test_an_end_that_falls_silent_for_a_while() -> None:
+    async with connected() as (one, other):
+        channel = one.open_channel("x")
+        await channel.wait_open()
+        taken = await other.accept_channel()
+        one.set_silent(True)
+        assert states(one, other) == ["disconnected", "connected"]
+        await channel.send("kept")
+        assert await taken.receive() == ["kept"]
+        one.set_silent(False)
+        assert await one.wait_state("disconnected") == "connected"
+        one.set_silent(True)
+        one.cut()
+        assert await one.wait_state("disconnected") == "failed"

@@ -75,7 +75,7 @@ class ConnectionConnected(ConnectionEvent):
 
 
 class ConnectionDisconnected(ConnectionEvent):
-    """The member does not answer at the moment. aiortc does not tell this: it ends in `ConnectionFailed`."""
+    """The member has not answered for 5 to 10 s; `ConnectionConnected` or, after 30 s, `ConnectionFailed` follows."""
 
     __slots__ = ()
     name = "connection:disconnected"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final
 
 import trio
@@ -25,40 +24,12 @@ from .sharing import LocalStream, Shareable, make_stream
 from .stay import Shared, Stay
 from .transfers.message import Message
 from .transfers.transfer import Transfer
+from .values import Me, RoomStatistics
 
 __all__ = ["Me", "Room", "RoomStatistics"]
 
 _FAREWELL: Final = 0.5
 """Seconds that members have to take our last words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    """We, as the other members see us.
-
-    Attributes:
-        id: our public key, in base 62; another one after each `Room.join`.
-        metadata: what we said about ourselves; None if nothing.
-    """
-
-    id: str
-    metadata: Any
-
-
-@dataclass(frozen=True, slots=True)
-class RoomStatistics:
-    """A snapshot of a room.
-
-    Attributes:
-        members: those that are connected.
-        connecting: those whose connection is being made.
-        counts: drops, refusals and failures by name, those of the driver included; one that never happened is not
-            there.
-    """
-
-    members: int
-    connecting: int
-    counts: Mapping[str, int]
 
 
 class Room:
@@ -87,7 +58,7 @@ class Room:
         self._sender: Final = Sender(services, options.limits.transfers)
         self._addons: Final[set[Addon]] = set()
         self._stay: Stay | None = None
-        self._joining = False
+        self._joining = self._closed = False
 
     def __repr__(self) -> str:
         state = f"{len(self.members)} members" if self.active else "not joined"
@@ -98,17 +69,22 @@ class Room:
     @property
     def active(self) -> bool:
         """Whether we are in it: from the beginning of `join` to the end of `leave`."""
-        return self._joining or self._stay is not None
+        return self._joining or self._present is not None
+
+    @property
+    def _present(self) -> Stay | None:
+        """A stay can be over before who called `leave` has seen it, or because that was cancelled."""
+        return self._stay if self._stay is not None and not self._stay.over.is_set() else None
 
     @property
     def me(self) -> Me | None:
         """We, as the others see us; None while we are not in it."""
-        return Me(self._stay.own_id, self._stay.own_metadata) if self._stay is not None else None
+        return Me(stay.own_id, stay.own_metadata) if (stay := self._present) is not None else None
 
     @property
     def members(self) -> Mapping[str, Member]:
         """The others, by id: a snapshot. Those included whose connection is being made."""
-        return dict(self._stay.roster.members) if self._stay is not None else {}
+        return dict(stay.roster.members) if (stay := self._present) is not None else {}
 
     @property
     def channels(self) -> Mapping[str, ChannelOptions]:
@@ -128,7 +104,7 @@ class Room:
     def statistics(self) -> RoomStatistics:
         """How many members there are, and every counter."""
         members = self.members.values()
-        connected = sum(member.state == "connected" for member in members)
+        connected = sum(member.state in ("connected", "disconnected") for member in members)
         counts = {name: count for name, count in (self._counts + self.driver.counts).items() if count}
         return RoomStatistics(connected, len(members) - connected, counts)
 
@@ -150,7 +126,10 @@ class Room:
             RoomError: ``SIGNALING_ERROR``: the driver does not become active, or cannot subscribe, in time.
             LocalProtocolError: the metadata are no JSON value.
             PayloadTooLarge: they are larger than ``limits.metadata``.
+            trio.ClosedResourceError: the room is closed.
         """
+        if self._closed:
+            raise trio.ClosedResourceError("the room is closed")
         if self.active:
             return None
         size = len(encode(metadata))
@@ -182,9 +161,11 @@ class Room:
         if stay is None:
             await trio.lowlevel.checkpoint()
             return
-        with trio.move_on_after(_FAREWELL):
-            await stay.roster.drain()
-        stay.leave()
+        try:
+            with trio.move_on_after(_FAREWELL):
+                await stay.roster.drain()
+        finally:
+            stay.leave()
         await stay.over.wait()
         if self._stay is stay:
             self._stay = None
@@ -197,7 +178,7 @@ class Room:
         """
         await trio.lowlevel.checkpoint()
         while sum(member.link.is_up for member in self.members.values()) < count:
-            if not self.active or (self._stay is not None and self._stay.over.is_set()):
+            if not self.active:
                 raise trio.ClosedResourceError("we are not in the room")
             await self._shared.changed.park()
 
@@ -319,7 +300,7 @@ class Room:
         if stream is None:
             return
         for member in self.members.values():
-            member.withdraw(stream)
+            member.link.update_streams()
         stream.stop()
         self._tell_local(stream, None)
 
@@ -364,12 +345,12 @@ class Room:
 
     async def close(self) -> None:
         """Leaves, stops what is shared, and ends events and messages."""
-        try:
-            await self.leave()
-            for addon in self.addons:
-                await self.detach(addon)
-        finally:
+        self._closed = True
+        async with AsyncExitStack() as stack:  # each is done, whatever another one raises
+            stack.callback(self._events.close)
+            stack.callback(self._shared.inbox.end)
             for label in self.streams:
-                self.unshare(label)
-            self._shared.inbox.end()
-            self._events.close()
+                stack.callback(self.unshare, label)
+            for addon in self.addons:
+                stack.push_async_callback(self.detach, addon)
+            await self.leave()

@@ -32,8 +32,6 @@ _ANSWER_EVERY: Final = 5.0
 """Seconds between two invitations to a member that is connected, and announces itself: to us, it is not lost."""
 _INVITE_EVERY: Final = 0.5
 """Seconds between two invitations to one that is not."""
-_ANSWERS_COME_WITHIN: Final = 10.0
-"""Seconds after an announcement of ours in which members that are connected may invite us, too: originals do."""
 _MAX_REMEMBERED: Final = 1024
 _EARLY_LIFETIME: Final = 30.0
 
@@ -43,8 +41,8 @@ class Roster:
 
     Args:
         counts: ``members_refused`` (too many), ``members_unverified``, ``verifications_refused``,
-            ``members_replaced`` (it had lost us), ``invitations_sent``, ``invitations_spared``,
-            ``candidates_dropped``, ``answers_ignored``.
+            ``members_replaced`` (it had lost us), ``invitations_sent``, ``invitations_spared``, ``invitations_ignored``
+            (of a member that there is), ``candidates_dropped``, ``answers_ignored``.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Roster:
         self._verifying: Final[dict[str, deque[MemberSignal]]] = {}
         self._early: Final[BoundedMap[str, deque[MemberSignal]]] = BoundedMap(64, _EARLY_LIFETIME)
         self._invited: Final[BoundedMap[str, float]] = BoundedMap(_MAX_REMEMBERED, 60.0)
-        self._returning: Final[dict[str, tuple[Any, MemberSignal | None]]] = {}
+        self._returning: Final[dict[str, tuple[Any, MemberSignal]]] = {}
         self._retrying: Final[set[str]] = set()
         self._retries: Final[BoundedMap[str, int]] = BoundedMap(_MAX_REMEMBERED, 300.0)
 
@@ -101,11 +99,12 @@ class Roster:
         member = self.members.get(sender)
         if member is None:
             self._admit(sender, metadata, None)
-        elif member.link.is_up and trio.current_time() - self._host.announced_at > _ANSWERS_COME_WITHIN:
-            # Nobody has asked it: it has lost us, and we have not noticed yet.
-            self._replace(member, metadata, None)
+        else:
+            # It may have lost us. But everybody can announce in its name, and in ours, which is answered so, too.
+            # Only an offer of another connection, which nobody else can seal, tells that it begins anew.
+            self._counts["invitations_ignored"] += 1
 
-    def _replace(self, member: Member, metadata: Any, first: MemberSignal | None) -> None:
+    def _replace(self, member: Member, metadata: Any, first: MemberSignal) -> None:
         """A member has begun anew: so do we."""
         self._counts["members_replaced"] += 1
         self._returning[member.id] = (metadata, first)
@@ -192,7 +191,8 @@ class Roster:
 
     def _refuse(self, id: str, why: str, message: str) -> None:
         self._counts[why] += 1
-        self._host.tell(events.ErrorEvent(RoomError("NEGOTIATION_ERROR", f"a member was not let in: {message}"), id))
+        error = RoomError("NEGOTIATION_ERROR", f"a member was not let in: {message}")
+        self._host.complain(events.ErrorEvent(error, id), None)
 
     def _create(self, id: str, metadata: Any, signals: list[MemberSignal]) -> None:
         now = trio.current_time()
@@ -225,6 +225,7 @@ class Roster:
             self._host.tell(events.ConnectionFailed(member))
         member.state = "closed"
         self._host.tell(events.ConnectionClosed(member))
+        member.end()
         if unclaimed := link.unclaimed():
             self._early.set(member.id, deque(unclaimed, MAX_HELD), now)
         if (returning := self._returning.pop(member.id, None)) is not None:

@@ -78,8 +78,8 @@ class _Pending:
         return self._channels.waiting(self._label) >= self._sender.limits.queue
 
     def send(self, part: Part) -> None:
-        self._channels.keep(self._label, part)
-        self._sender.services.start_soon(self._expire, part)
+        if self._channels.keep(self._label, part):
+            self._sender.services.start_soon(self._expire, part)
 
     async def _expire(self, part: Part) -> None:
         await trio.sleep(self._sender.limits.ack_timeout)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import trio
 
+from .._bounded import BoundedMap, TokenBucket
 from ..exceptions import RoomError, TransferFailed
 from ..node.services import open_services
 from ..transports.bundle import BundleFactory
 from .drivers.driver import Driver
-from .events import ErrorEvent, RoomEvent
+from .events import ChannelError, ErrorEvent, RoomEvent
 from .members.member import Member
 from .options import ChannelOptions, RoomOptions
 from .packets.namespaces import namespace
@@ -29,31 +30,62 @@ from .transfers.inbox import Inbox
 
 __all__ = ["Shared", "Stay"]
 
+_COMPLAINTS: Final = 1.0
+_MOST_COMPLAINTS: Final = 16.0
+"""Errors a second that are told of one member in the long run, and at once."""
+_MAX_BLAMED: Final = 1024
+_BLAMED_FOR: Final = 60.0
+
 
 class Shared:
-    """What a room keeps from one stay to the next.
+    """What a room keeps from one stay to the next. Counts ``errors_untold``.
 
     Attributes:
         channels, streams: what members are to have, and what they are sent.
-        tell: takes an event for the application.
+        members: those of the present stay, by id.
         changed: where who waits for members to come up parks.
     """
 
     def __init__(
-        self, options: RoomOptions, factory: BundleFactory, counts: Counter[str], tell: Callable[[RoomEvent], None]
+        self, options: RoomOptions, factory: BundleFactory, counts: Counter[str], publish: Callable[[Any], None]
     ) -> None:
         self.options: Final = options
         self.factory: Final = factory
         self.counts: Final = counts
-        self.tell: Final = tell
+        self.members: Mapping[str, Member] = {}
+        self._publish: Final = publish
         self.inbox: Final = Inbox(options.limits.transfers, counts, on_error=self._on_dropped)
         self.turns: Final = trio.Semaphore(options.limits.negotiations)
         self.changed: Final = trio.lowlevel.ParkingLot()
         self.channels: Final[dict[str, ChannelOptions]] = {}
         self.streams: Final[dict[str, LocalStream]] = {}
+        self._complaints: Final[BoundedMap[str | None, TokenBucket]] = BoundedMap(_MAX_BLAMED, _BLAMED_FOR)
+
+    def tell(self, event: RoomEvent) -> None:
+        """Tells the application: who listens to the room, and who listens to the member that it is about."""
+        self._publish(event)
+        member = event.member if not isinstance(event, ErrorEvent) else self.members.get(event.member or "")
+        if member is not None:
+            member.emit(event)
+
+    def complain(self, event: ErrorEvent | ChannelError, about: str | None) -> None:
+        """Tells that something went wrong; if that happens too often with one member, it is counted only.
+
+        Otherwise whoever sends rubbish would fill the buffers of those who listen, and what matters would be lost.
+
+        Args:
+            about: the id of the member; None for all that are none, since strangers can have any number of ids.
+        """
+        now = trio.current_time()
+        bucket = self._complaints.get(about, now) or TokenBucket(_COMPLAINTS, _MOST_COMPLAINTS, now)
+        self._complaints.set(about, bucket, now)
+        if bucket.take(now):
+            self.tell(event)
+        else:
+            self.counts["errors_untold"] += 1
 
     def _on_dropped(self, error: TransferFailed) -> None:
-        self.tell(ErrorEvent(error, error.member))
+        self.complain(ErrorEvent(error, error.member), error.member)
 
 
 class Stay:
@@ -80,6 +112,7 @@ class Stay:
         self.inbox: Final = shared.inbox
         self.counts: Final = shared.counts
         self.tell: Final = shared.tell
+        self.complain: Final = shared.complain
         self.over: Final = trio.Event()
         self.roster: Roster
         self._shared: Final = shared
@@ -123,6 +156,7 @@ class Stay:
             with self._scope:
                 async with open_services() as services:
                     self.roster = Roster(self, self._exchange, services, self._sender, self.counts)
+                    self._shared.members = self.roster.members
                     await services.start(self._signaller.run)
                     task_status.started()
                     await trio.sleep_forever()
@@ -142,7 +176,7 @@ class Stay:
 
     def report(self, error: RoomError, member: Member) -> None:
         """Tells the application that something went wrong."""
-        self.tell(ErrorEvent(error, member.id))
+        self.complain(ErrorEvent(error, member.id), member.id)
 
     # From the signaller
 
@@ -150,7 +184,7 @@ class Stay:
         self.roster.take(sender, signal)
 
     def _on_error(self, error: RoomError, member: str | None) -> None:
-        self.tell(ErrorEvent(error, member))
+        self.complain(ErrorEvent(error, member), member if member in self.roster.members else None)
 
 
 def _draw_keys() -> Keys:

@@ -16,7 +16,8 @@ from .webrtc import CandidatePair, DataChannel, MediaTrack, RemoteTrack, WebRTCC
 
 __all__ = ["Bundle", "BundleChannel", "BundleFactory", "BundleState", "StreamTrack"]
 
-BundleState: TypeAlias = Literal["new", "connecting", "connected", "failed", "closed"]
+BundleState: TypeAlias = Literal["new", "connecting", "connected", "disconnected", "failed", "closed"]
+"""``disconnected``: the other side has not answered for some seconds; it may again, and then it is ``connected``."""
 
 
 class BundleChannel(DataChannel, Protocol):

@@ -152,6 +152,26 @@ async def test_a_bad_description_is_told_and_the_next_one_is_taken(autojump_cloc
         nursery.cancel_scope.cancel()
 
 
+async def test_an_offer_that_gave_way_to_a_bad_one_is_made_again(autojump_clock: MockClock) -> None:
+    world = FakeBundles()
+    async with trio.open_nursery() as nursery:
+        end = End(await open_bundle(world, nursery), polite=True)
+        other = await open_bundle(world, nursery)
+        for bundle in (end.bundle, other):
+            bundle.open_channel("", id=0)
+        nursery.start_soon(end.negotiator.run)
+        await trio.sleep(1)
+        assert len(end.offers) == 1
+        end.negotiator.take(MemberOffer("nonsense"))
+        await trio.sleep(1)
+        assert end.counts["descriptions_refused"] == 1
+        assert len(end.offers) == 2
+        end.negotiator.take(MemberAnswer(await other.accept_offer(end.offers[1])))
+        await trio.sleep(1)
+        assert end.bundle.state == "connected"
+        nursery.cancel_scope.cancel()
+
+
 async def test_candidates_wait_for_the_description_that_they_belong_to(autojump_clock: MockClock) -> None:
     world = FakeBundles()
     async with trio.open_nursery() as nursery:

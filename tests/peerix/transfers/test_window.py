@@ -136,6 +136,62 @@ async def test_what_is_wrong_with_the_source() -> None:
         await WindowSource(PayloadType.BYTES, blocks(), LIMITS).run()
 
 
+async def test_memory_that_its_owner_uses_again() -> None:
+    async def blocks() -> AsyncIterator[bytearray]:
+        buffer = bytearray()
+        for number in range(3):
+            buffer += bytes([number]) * 50_000
+            yield buffer
+            buffer.clear()  # fails while somebody looks at it
+
+    source = WindowSource(PayloadType.BYTES, blocks(), LIMITS)
+    reader = source.reader(lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.run)
+        assert await read(reader) == b"".join(bytes([number]) * 50_000 for number in range(3))
+
+
+async def test_a_source_that_never_waits_and_never_ends() -> None:
+    """It can be cancelled, and others have their turn."""
+    taken = 0
+
+    async def blocks() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while taken < 10_000_000:
+            taken += 1
+            yield b"x"
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(WindowSource(PayloadType.BYTES, blocks(), LIMITS).run)
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert 0 < taken < 100_000
+
+
+async def test_a_source_whose_cleaning_up_fails(autojump_clock: MockClock) -> None:
+    """Who sends it has no use for that any more, and nothing else ends by it."""
+    cleaned = []
+
+    async def blocks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(50_000)
+        finally:
+            cleaned.append(True)
+            raise ValueError("cleaning up failed")
+
+    async with open_room("a", "b", mute=("b",), limits=LIMITS) as room:
+        transfer = room.send(blocks(), "b")
+        await trio.sleep(1)
+        transfer.cancel()
+        await trio.sleep(1)
+        assert cleaned
+        room.nursery.start_soon(read_all, room.members["a"])
+        await room.send("next", "a")
+
+
 async def test_one_member_that_does_not_read_a_stream(autojump_clock: MockClock) -> None:
     async def blocks() -> AsyncIterator[bytes]:
         for _ in range(100):

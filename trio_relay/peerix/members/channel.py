@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
 import trio
@@ -63,8 +62,7 @@ class Channel:
 
     async def drain(self) -> None:
         """Waits until the member has everything that was given to it, or it is at its end."""
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._channel.drain()
+        await self.link.drain()
 
     async def aclose(self) -> None:
         """Closes it, with this member alone."""

@@ -27,7 +27,8 @@ __all__ = ["Channels"]
 
 
 class Channels:
-    """There is one of a label; another one is closed, counted, and so is one too many.
+    """There is one of a label: if the member makes another one, that takes its place, as with originals, counted. One
+    too many is closed, counted.
 
     Counts ``channels_repeated``, ``channels_refused``.
     """
@@ -38,6 +39,9 @@ class Channels:
         self._channels: Final[dict[str, Channel]] = {}
         self._nursery: trio.Nursery | None = None
         self._waiting: Final[dict[str, deque[Part]]] = {}
+        self._ended = False
+        self._running = 0
+        self._quiet: Final = trio.lowlevel.ParkingLot()
 
     @property
     def by_label(self) -> Mapping[str, Channel]:
@@ -54,9 +58,16 @@ class Channels:
         """How many wait for a channel of that label."""
         return len(self._waiting.get(label, ()))
 
-    def keep(self, label: str, part: Part) -> None:
-        """Sends it over the channel of that label, when there is one; after those that were kept before."""
+    def keep(self, label: str, part: Part) -> bool:
+        """Sends it over the channel of that label, when there is one; after those that were kept before.
+
+        If there will be none any more, the part fails, and False is returned.
+        """
+        if self._ended:
+            part.fail("disconnected", "the connection with the member has ended")
+            return False
         self._waiting.setdefault(label, deque()).append(part)
+        return True
 
     def drop(self, label: str, part: Part) -> bool:
         """It waits no more; says whether it did."""
@@ -81,6 +92,7 @@ class Channels:
 
     def end(self) -> None:
         """There will be no more of them."""
+        self._ended = True
         for waiting in self._waiting.values():
             for part in waiting:
                 part.fail("disconnected", "the connection with the member has ended")
@@ -90,17 +102,17 @@ class Channels:
         """One more, not open yet, perhaps."""
         nursery = self._nursery
         assert nursery is not None
-        if not ours and (len(channel.label.encode()) > MAX_LABEL or not self.has_room()):
-            nursery.start_soon(self._close, channel)
-        elif channel.label in self._channels:
-            self._host.counts["channels_repeated"] += 1
+        if len(channel.label.encode()) > MAX_LABEL or not (ours or channel.label in self._channels or self.has_room()):
             nursery.start_soon(self._close, channel)
         else:
+            if channel.label in self._channels:
+                self._host.counts["channels_repeated"] += 1
+                self.close(channel.label)
             self._start(channel, nursery)
 
     def close(self, label: str) -> None:
-        """Closes the one of that label, if there is one."""
-        channel = self._channels.get(label)
+        """Closes the one of that label, if there is one; there can be another one at once."""
+        channel = self._channels.pop(label, None)
         if channel is not None and self._nursery is not None:
             self._nursery.start_soon(self._close, channel)
 
@@ -121,14 +133,23 @@ class Channels:
         for part in self._waiting.pop(raw.label, ()):
             link.send(part)
 
+    async def wait_read(self) -> None:
+        """At the end of the connection: waits until all channels have read what had come before it."""
+        await trio.lowlevel.checkpoint()
+        while self._running:
+            await self._quiet.park()
+
     async def _run(self, channel: Channel) -> None:
         host, member = self._host, self._member
+        self._running += 1
         try:
             async with open_alone() as nursery:
                 nursery.start_soon(self._tell_open, channel)
                 await channel.link.run()
                 nursery.cancel_scope.cancel()
         finally:
+            self._running -= 1
+            self._quiet.unpark_all()
             channel.end()
             if self._channels.get(channel.label) is channel:
                 del self._channels[channel.label]
@@ -148,4 +169,4 @@ class Channels:
         self._host.tell(events.ChannelMessage(self._member, channel.label, channel, message))
 
     def _on_error(self, channel: Channel, error: RoomError) -> None:
-        self._host.tell(events.ChannelError(self._member, channel.label, channel, error))
+        self._host.complain(events.ChannelError(self._member, channel.label, channel, error), self._member.id)

@@ -11,6 +11,7 @@ from ...exceptions import NegotiationFailed, RoomError
 from ...node.services import open_alone
 from ...transports.bundle import Bundle, BundleChannel
 from .. import events
+from ..options import MAX_LABEL, ChannelOptions
 from ..packets.control import ChannelRequest, Control, ControlAnswer, ControlCandidate, ControlOffer
 from ..packets.signalling import Answer, Offer
 from ..signalling.negotiation import is_polite
@@ -25,9 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_TURN: Final = 3.0
+"""Seconds after which another member has its turn, whether or not this one is connected: what costs much is done by
+then, and those who do not answer shall not keep those who come after them waiting."""
+_LAST_WORDS: Final = 0.1
+"""Seconds in which channels may read what came before the member's goodbye: acknowledgements, above all."""
+_ASK_AFTER: Final = (1.0, 3.0)
+"""Seconds between two requests for a channel."""
 _STATES: Final = {
     "connecting": events.ConnectionConnecting,
     "connected": events.ConnectionConnected,
+    "disconnected": events.ConnectionDisconnected,
 }
 
 
@@ -52,6 +61,9 @@ class Connection:
         self._member: Final = member
         self._host: Final = host
         self._scope: Final = trio.CancelScope()
+        self._sent: Final[set[str]] = set()
+        self._asking: Final[dict[str, trio.CancelScope]] = {}
+        self._nursery: trio.Nursery | None = None
         self._early: list[MemberSignal] = []
         self._negotiator: Negotiator | None = None
         self._control: ControlChannel | None = None
@@ -90,11 +102,14 @@ class Connection:
         """What is sent has changed; before the control channel is open, it is not told, for labels go by it."""
         if self.bundle is None or self._control is None or not self._control.open:
             return
+        wanted = {stream.id: stream.tracks for stream in self._member.outgoing()}
         try:
-            for stream in self._member.outgoing():
-                self.bundle.set_stream(stream.id, stream.tracks)
-            for id in self._member.take_withdrawn():
+            for id in self._sent - wanted.keys():
                 self.bundle.set_stream(id, ())
+                self._sent.discard(id)
+            for id, tracks in wanted.items():
+                self.bundle.set_stream(id, tracks)
+                self._sent.add(id)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         except ValueError as error:
@@ -106,15 +121,9 @@ class Connection:
         if options is None or self._control is None or not self._control.open or self.channels.get(label) is not None:
             return
         if self.polite:
-            self._say(
-                ChannelRequest(
-                    options.label,
-                    options.protocol or None,
-                    options.ordered,
-                    options.max_packet_lifetime,
-                    options.max_retransmits,
-                )
-            )
+            self._ask(options)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._ask_again, label)
         else:
             self._make_channel(
                 label, options.protocol, options.ordered, options.max_packet_lifetime, options.max_retransmits
@@ -125,6 +134,29 @@ class Connection:
         await trio.lowlevel.checkpoint()
         for channel in self.channels.by_label.values():
             await channel.drain()
+
+    def _ask(self, options: ChannelOptions) -> None:
+        self._say(
+            ChannelRequest(
+                options.label,
+                options.protocol or None,
+                options.ordered,
+                options.max_packet_lifetime,
+                options.max_retransmits,
+            )
+        )
+
+    async def _ask_again(self, label: str) -> None:
+        """A member that has not seen the end of an earlier channel of that label ignores what we ask."""
+        if label in self._asking:
+            self._asking[label].cancel()
+        with trio.CancelScope() as self._asking[label]:
+            for wait in _ASK_AFTER:
+                await trio.sleep(wait)
+                options = self._member.wanted_channel(label)
+                if options is None or self.channels.get(label) is not None:
+                    return
+                self._ask(options)
 
     # The task
 
@@ -139,9 +171,13 @@ class Connection:
                     self.bundle = bundle
                     async with open_alone() as nursery:
                         self._begin(bundle, nursery)
-                        await self._wait_up()
+                        timeout = self._host.options.connection_timeout or float("inf")
+                        deadline = trio.current_time() + timeout
+                        with trio.move_on_after(min(_TURN, timeout)):
+                            await self._up.wait()
                         turns.release()
                         held = False
+                        await self._wait_up(deadline, timeout)
                         await trio.sleep_forever()
             except NegotiationFailed as error:
                 self._end(str(error), failed=True)
@@ -175,15 +211,15 @@ class Connection:
         for signal in self._early:
             self._negotiator.take(signal)
         self._early.clear()
+        self._nursery = nursery
         self.channels.begin(nursery)
         nursery.start_soon(self._watch, bundle)
         nursery.start_soon(self._negotiate, self._negotiator)
         nursery.start_soon(self._converse, self._control)
         nursery.start_soon(self._accept_channels, bundle)
 
-    async def _wait_up(self) -> None:
-        timeout = self._host.options.connection_timeout
-        with trio.move_on_after(timeout or float("inf")):
+    async def _wait_up(self, deadline: float, timeout: float) -> None:
+        with trio.move_on_at(deadline):
             await self._up.wait()
             return
         self._end(f"no connection within {timeout:g} s", failed=True)
@@ -194,8 +230,11 @@ class Connection:
         while state not in ("failed", "closed"):
             state = await bundle.wait_state(state)
             # A member to whom nothing can be said yet does not count as connected.
-            if state == "connecting" or (state == "connected" and self._up.is_set()):
+            if state == "connecting" or (state in ("connected", "disconnected") and self._up.is_set()):
                 self._tell_state(state)
+        if state == "closed":
+            with trio.move_on_after(_LAST_WORDS):
+                await self.channels.wait_read()
         self._end(bundle.failure, failed=state == "failed")
 
     async def _negotiate(self, negotiator: Negotiator) -> None:
@@ -222,7 +261,7 @@ class Connection:
 
     # What the parts say; none of it waits
 
-    def _tell_state(self, state: Literal["connecting", "connected"]) -> None:
+    def _tell_state(self, state: Literal["connecting", "connected", "disconnected"]) -> None:
         if self._member.state != state:
             self._member.state = state
             self._host.tell(_STATES[state](self._member))
@@ -251,6 +290,8 @@ class Connection:
     def _on_request(self, request: ChannelRequest) -> None:
         if self.polite:
             self._host.counts["channel_requests_ignored"] += 1
+        elif len(request.label.encode()) > MAX_LABEL:
+            self._host.counts["channels_refused"] += 1
         elif self.channels.get(request.label) is None:
             ordered = True if request.ordered is None else request.ordered
             self._make_channel(

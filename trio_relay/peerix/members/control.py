@@ -26,7 +26,7 @@ class ControlChannel:
         on_open: called when it is open.
         on_control: called with what the member says.
         may_read: waits while the member must wait.
-        counts: ``control_malformed``, ``control_unknown``.
+        counts: ``control_malformed``, ``control_unknown``, ``control_unsent`` (the member takes no message as long).
     """
 
     def __init__(
@@ -98,6 +98,14 @@ class ControlChannel:
     async def _write(self) -> None:
         try:
             async for control in self._out:
-                await self._channel.send(encode_control(control))
+                await self._write_one(encode_control(control))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the reader learns of it, too
+
+    async def _write_one(self, message: bytes) -> None:
+        if len(message) <= self._channel.max_message:
+            await self._channel.send(message)
+        else:
+            self._counts["control_unsent"] += 1
+            most = self._channel.max_message
+            self._on_error(RoomError("SIGNALING_ERROR", f"the member takes no control message of over {most} bytes"))

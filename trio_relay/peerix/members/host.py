@@ -10,7 +10,7 @@ import trio
 
 from ...exceptions import RoomError
 from ...transports.bundle import BundleFactory
-from ..events import RoomEvent
+from ..events import ChannelError, ErrorEvent, RoomEvent
 from ..options import ChannelOptions, RoomOptions
 from ..packets.signalling import Signal
 from ..sharing import LocalStream
@@ -82,6 +82,10 @@ class Host(Protocol):
 
     def tell(self, event: RoomEvent) -> None:
         """Tells the application."""
+        ...
+
+    def complain(self, event: ErrorEvent | ChannelError, about: str | None) -> None:
+        """Tells the application that something went wrong with the member of this id, or with none; not too often."""
         ...
 
     def report(self, error: RoomError, member: Member) -> None:

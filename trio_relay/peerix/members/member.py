@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import trio
 
+from ...node.events import Events, EventStream
 from ...transports.bundle import Bundle
 from ..options import DEFAULT_LABEL, ChannelOptions
 from ..sharing import LocalStream, Shareable, make_stream
@@ -32,7 +34,7 @@ class Member:
     Attributes:
         id: its public key, in base 62.
         metadata: what it said about itself, any JSON value; None if nothing.
-        state: of its connection. ``disconnected`` is never seen with aiortc.
+        state: of its connection. ``disconnected``: it has not answered for some seconds.
     """
 
     def __init__(self, id: str, metadata: Any, host: Host, sender: Sender) -> None:
@@ -40,10 +42,10 @@ class Member:
         self.metadata: Final = metadata
         self.state: MemberState = "new"
         self.link: Final = Connection(self, host)
+        self._events: Final = Events[Any](host.options.limits.events)
         self._host: Final = host
         self._sender: Final = sender
         self._streams: Final[dict[str, LocalStream]] = {}
-        self._withdrawn: set[str] = set()
         self._wanted: Final[dict[str, ChannelOptions]] = {}
         self._unwanted: Final[set[str]] = set()
 
@@ -78,7 +80,7 @@ class Member:
         """Stops sharing what `share` here did; see `Room.unshare`."""
         stream = self._streams.pop(label, None)
         if stream is not None:
-            self.withdraw(stream)
+            self.link.update_streams()
             stream.stop()
 
     def open_channel(
@@ -118,6 +120,17 @@ class Member:
         """Sends a message to this member; see `Room.send`."""
         return self._sender.send(message, [self], label=label, info=info, cancel_scope=cancel_scope)
 
+    def events(self) -> AbstractAsyncContextManager[EventStream[Any]]:
+        """``async with member.events() as events``: those of the room that are about this member, and `EventsLost`.
+
+        They end with its connection.
+        """
+        return self._events.subscribe()
+
+    def emit(self, event: Any) -> None:
+        """Tells everybody who has subscribed to events of this member something of your own."""
+        self._events.publish(event)
+
     def dispose(self) -> None:
         """Ends the connection; the member is not invited again, but may come back by itself."""
         self.link.close()
@@ -134,21 +147,13 @@ class Member:
 
     # For the connection and the room
 
+    def end(self) -> None:
+        """It is gone: there are no more events."""
+        self._events.close()
+
     def outgoing(self) -> list[LocalStream]:
         """What this member is sent; its own streams go before those of the room with the same label."""
         return list({**self._host.streams, **self._streams}.values())
-
-    def withdraw(self, stream: LocalStream) -> None:
-        """A stream is not sent any more."""
-        self._withdrawn.add(stream.id)
-        self.link.update_streams()
-
-    def take_withdrawn(self) -> list[str]:
-        """The ids of streams that are not sent any more, once."""
-        current = {stream.id for stream in self.outgoing()}
-        taken = [id for id in self._withdrawn if id not in current]
-        self._withdrawn.clear()
-        return taken
 
     def wanted_channels(self) -> list[str]:
         """The labels of channels that there should be."""

@@ -199,6 +199,7 @@ class Negotiator:
                 await self._take_candidate(candidate, strict)
 
     async def _take_offer(self, sdp: str, labels: Mapping[str, str] | None) -> None:
+        had_offered = not self.rules.may_offer
         if not self.rules.take_offer():
             self._counts["offers_ignored"] += 1
             return
@@ -206,8 +207,9 @@ class Negotiator:
         self._answer_by = float("inf")
         if labels is not None:
             self._on_labels(labels)
-        self._again = False
+        self._again = self._again or had_offered  # ours is void, and if this one is refused, the bundle does not tell
         answer = await self._bundle.accept_offer(sdp)
+        self._again = False
         self._send_answer(answer)
         await self._described(sdp)
 

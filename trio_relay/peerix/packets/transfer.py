@@ -1,7 +1,8 @@
 """The packets of messages that go over a data channel in pieces. Pure.
 
 They are for channels that are ordered and have no protocol. A sender numbers its transfers from 1 to 65,535 and then
-from 1 again, for each channel; both sides of a channel count by themselves. One transfer is sent at a time.
+from 1 again, for each channel; both sides of a channel count by themselves. The pieces of one transfer
+go out after those of another; acknowledgements may come later.
 """
 
 from __future__ import annotations

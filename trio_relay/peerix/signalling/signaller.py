@@ -10,7 +10,6 @@ from typing import Final
 
 import trio
 
-from ..._bounded import TokenBucket
 from ...exceptions import DriverError, LocalProtocolError, RemoteProtocolError, RoomError
 from ..drivers.driver import Driver, DriverActive, DriverFailed
 from ..packets.sealing import NONCE_SIZE
@@ -24,10 +23,6 @@ _REPEATS: Final = (1.0, 4.0, 15.0)
 ready, or a packet was lost."""
 _JITTER: Final = 0.5
 """Part of these that is random, so that those who came together do not speak together."""
-_TELLS: Final = 5.0
-_TELLS_AT_ONCE: Final = 20.0
-"""Packets of strangers that are none, a second and at once, that are told as errors: more would push other events out
-of their subscribers' buffers. All are counted."""
 _BATCH: Final = 16
 """Packets between two checkpoints."""
 
@@ -71,7 +66,6 @@ class Signaller:
         self._said, self._say = trio.open_memory_channel[tuple[Signal, str | None]](signals)
         self._announcing = trio.CancelScope()
         self.announced_at = -math.inf
-        self._told: Final = TokenBucket(_TELLS, _TELLS_AT_ONCE, trio.current_time())
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Subscribes, tells that it has, and carries packets until it is cancelled.
@@ -153,8 +147,7 @@ class Signaller:
             try:
                 heard = self._exchange.receive_untrusted(packet, trio.current_time())
             except RemoteProtocolError as error:
-                if self._told.take(trio.current_time()):
-                    self._on_error(RoomError("SIGNALING_ERROR", str(error)), None)
+                self._on_error(RoomError("SIGNALING_ERROR", str(error)), None)
                 continue
             if heard is not None:
                 self._on_signal(*heard)

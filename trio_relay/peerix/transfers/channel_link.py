@@ -133,6 +133,12 @@ class ChannelLink:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise TransferFailed(self._member, "disconnected", "the channel was closed") from error
 
+    async def drain(self) -> None:
+        """Waits until the member has all answers, and the pieces that were sent before them; or the channel ends."""
+        await self._outgoing.drain_answers()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._channel.drain()
+
     # The tasks
 
     async def run(self) -> None:
@@ -142,6 +148,7 @@ class ChannelLink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._outgoing.run)
                 nursery.start_soon(self._outgoing.run_answers)
+                nursery.start_soon(self._outgoing.run_timeouts)
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await self._channel.wait_open()
                     await self._read(account)
@@ -182,7 +189,7 @@ class ChannelLink:
         elif isinstance(packet, Acknowledgement):
             self._outgoing.on_acknowledgement(packet.id)
         elif isinstance(packet, ReceiverAbort):
-            ours = self._outgoing.current_id == packet.id
+            ours = self._outgoing.is_under_way(packet.id)
             for_ours, events = self._assembly.on_receiver_abort(packet.id, ours=ours, now=trio.current_time())
             if for_ours:
                 self._outgoing.on_receiver_abort(packet.id)

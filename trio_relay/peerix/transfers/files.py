@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -97,7 +98,8 @@ class FileSource:
 
     def _close(self) -> None:
         if self._path is not None and self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # nothing was written
+                self._file.close()
             self._file = None
 
 

@@ -22,6 +22,9 @@ class TransferLimits:
 
     queue: int = 64
     """Messages that wait, on one channel of one member, for the one that is being sent."""
+    unacknowledged: int = 32
+    """Messages that were sent on one channel and may wait for their acknowledgements at once; with 1, the next one is
+    sent after the acknowledgement of the one before it, as originals do."""
     window: int = 4 * MIB
     """Held of a source that can be read only once: how far the members that it goes to may be apart."""
     ack_timeout: float = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,9 +47,10 @@ class Part:
         since: when it was given to the channel; seconds of Trio's clock.
         failure: why it is over, if it failed.
         over: the member has acknowledged, or it failed.
+        on_over: called then; it must not wait.
     """
 
-    __slots__ = ("_transfer", "current", "failure", "member", "over", "reader", "scope", "since")
+    __slots__ = ("_transfer", "current", "failure", "member", "on_over", "over", "reader", "scope", "since")
 
     def __init__(self, transfer: Transfer, member: str) -> None:
         self._transfer: Final = transfer
@@ -60,6 +61,7 @@ class Part:
         self.since = 0.0
         self.failure: TransferFailed | None = None
         self.over = False
+        self.on_over: Callable[[], None] | None = None
 
     @property
     def type(self) -> PayloadType:
@@ -101,6 +103,8 @@ class Part:
         self.failure = failure
         self.scope.cancel()
         self.reader.close()
+        if self.on_over is not None:
+            self.on_over()
         self._transfer.on_part_over(self)
 
 

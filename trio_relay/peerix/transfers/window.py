@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
+from ...node.turns import Turns
 from ..packets.transfer import PayloadType
 from .limits import TransferLimits
 from .sources import Buffer, SourceFailed
@@ -50,6 +52,7 @@ class WindowSource:
         self._readers: Final[list[WindowReader]] = []
         self._room: Final = trio.lowlevel.ParkingLot()
         self._data: Final = trio.lowlevel.ParkingLot()
+        self._turns: Final = Turns()
 
     @property
     def held(self) -> int:
@@ -67,20 +70,26 @@ class WindowSource:
         self._readers.clear()
 
     async def run(self) -> None:
-        blocks = aiter(self._blocks)
+        blocks = _begin(self._blocks)
         try:
             while (block := await _next_of(blocks)) is not None:
-                while block:
-                    await self._wait_room()
-                    room = self._size - len(self._held)
-                    self._held.extend(block[:room])
-                    block = block[room:]
-                    self._data.unpark_all()
+                with block:  # its owner may use the memory again after that
+                    await self._take(block)
         finally:
-            if isinstance(blocks, AsyncGenerator):
-                await blocks.aclose()
+            await _close(blocks)
         self._ended = True
         self._data.unpark_all()
+
+    async def _take(self, block: memoryview) -> None:
+        await self._turns.give_way()  # a source may never wait
+        at = 0
+        while at < len(block):
+            await self._wait_room()
+            room = self._size - len(self._held)
+            with block[at : at + room] as part:
+                self._held.extend(part)
+                at += len(part)
+            self._data.unpark_all()
 
     async def _wait_room(self) -> None:
         if len(self._held) < self._size:
@@ -157,11 +166,25 @@ class WindowReader:
         self._source.leave(self)
 
 
+def _begin(blocks: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    try:
+        return aiter(blocks)
+    except Exception as error:  # of whatever the application gave us; so below
+        raise SourceFailed(f"the source failed: {error!r}") from error
+
+
+async def _close(blocks: AsyncIterator[Any]) -> None:
+    """Has a generator clean up; if that fails, it concerns nobody who gets the message."""
+    if isinstance(blocks, AsyncGenerator):
+        with suppress(Exception):
+            await blocks.aclose()
+
+
 async def _next_of(blocks: AsyncIterator[Any]) -> memoryview | None:
     """The next block, None at the end."""
     try:
         return memoryview(await anext(blocks)).cast("B")
     except StopAsyncIteration:
         return None
-    except Exception as error:  # of whatever the application gave us
+    except Exception as error:
         raise SourceFailed(f"the source failed: {error!r}") from error

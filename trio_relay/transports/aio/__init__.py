@@ -17,8 +17,8 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | `MediaPeer`, `remote_track.RemoteTrack`: likewise | Trio |
 | `guarded`, `session`, `peer_connection`, `media_peer`: ``_make_...``, ``_take_...``, ``_describe``, | |
 | ``_on_packet``; `bundle`: likewise, and ``_gather`` | asyncio |
-| `bundle_transport`, `bundle_media`, `bundle_channels`, `bundle_feed`, `bundle_internals`, where they do | |
-| not say otherwise | plain, in asyncio context |
+| `bundle_transport`, `bundle_media`, `bundle_channels`, `bundle_feed`, `bundle_flow`, `bundle_internals`, | |
+| `bundle_consent`, `bundle_patience`, where they do not say otherwise | plain, in asyncio context |
 | `bundle_lines`, `bundle_sections`, `bundle_numbers` | plain |
 | every method named ``_on_...``, but ``_on_packet`` | callback |
 | `loop.open_loop`, `Loop.run`, `Loop.settle`, `Loop.wait_ready`, `Loop.finish` | Trio |
@@ -28,7 +28,7 @@ What is called from where ("Trio": from Trio tasks, may wait; "asyncio": awaited
 | `lookups.Lookups` | ``submit`` Trio, called by the loop |
 | `fate.Fate` | plain, callable from both sides; ``wait`` Trio |
 | `internals` | plain; `send_window_update` asyncio, `restart` Trio |
-| `fragments` | plain |
+| `fragments`, `reassembly` | plain; what they put around aiortc's functions runs in asyncio context |
 | `media_internals` | plain; `Decoding.get` is called in a thread of aiortc, `Frames.get` is asyncio's |
 
 A callback only appends to something bounded and wakes somebody. An exception in one is kept, and raised by whoever
@@ -58,9 +58,9 @@ async def open_factory(*, close_timeout: float, counters: Counter[str] | None = 
     Args:
         close_timeout: seconds that the end of a connection, and that of the loop, may take.
         counters: ``webrtc_faults`` (what the other side sent made aiortc fail), ``webrtc_candidates_ignored``,
-            ``webrtc_datagrams_dropped`` (too many waited, or they were not DTLS), ``webrtc_channels_refused`` (there
-            was one already), ``webrtc_overflows`` (the other side sent more than `WebRTCConfig.receive_window`
-            allows) and ``webrtc_close_timeouts``.
+            ``webrtc_datagrams_dropped`` (too many waited, they were not DTLS, or pieces of messages were too far ahead
+            of one that is missing), ``webrtc_channels_refused`` (there was one already), ``webrtc_overflows`` (the
+            other side sent more than `WebRTCConfig.receive_window` allows) and ``webrtc_close_timeouts``.
 
     Raises:
         trio.BrokenResourceError: the loop could not be started.

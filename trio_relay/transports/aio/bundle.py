@@ -11,7 +11,7 @@ from typing import Final, cast
 import trio
 from aiortc import RTCConfiguration, RTCDtlsTransport
 
-from ...exceptions import NegotiationFailed, RemoteProtocolError
+from ...exceptions import NegotiationFailed
 from ...wire.bundle_description import Outline, check_bundle_description_untrusted
 from ...wire.description import Candidate
 from ..bundle import BundleState, StreamTrack
@@ -59,7 +59,7 @@ class Bundle(Guarded):
         self._late_end: Final = LateEnd(
             loop, config.negotiation_timeout / 2, self._fate.guard(self._on_candidates_ended)
         )
-        self._consent: Final = Consent(self._transport.ice, self._fate.guard(self._on_consent))
+        self._consent: Final = Consent(self._transport.ice, self._changed.unpark_all)
         self._transport.on_progress = self._fate.guard(self._on_progress)
         self._prepare()
 
@@ -146,7 +146,8 @@ class Bundle(Guarded):
     async def accept_offer(self, offer: str) -> str:
         """Trio. Takes the other side's offer, and returns the answer, with all candidates."""
         with self._alone():
-            return await self._run("taking the offer", self._make_answer, offer, self._outline("offer", offer))
+            outline = self._check_untrusted("offer", offer, check_bundle_description_untrusted)
+            return await self._run("taking the offer", self._make_answer, offer, outline)
 
     async def accept_answer(self, answer: str) -> None:
         """Trio. Takes the answer to the last offer."""
@@ -155,7 +156,8 @@ class Bundle(Guarded):
             draft, self._draft = self._draft, None
             if draft is None:
                 raise NegotiationFailed("the answer: there is no offer that it answers")
-            await self._run("taking the answer", self._take_answer, answer, self._outline("answer", answer), draft)
+            outline = self._check_untrusted("answer", answer, check_bundle_description_untrusted)
+            await self._run("taking the answer", self._take_answer, answer, outline, draft)
 
     async def add_candidate(self, candidate: Candidate | None) -> None:
         """Trio. Takes one more address of the other side, None when it has no more."""
@@ -194,7 +196,8 @@ class Bundle(Guarded):
         """Trio, shielded. Ends it."""
         self._was_over = self._was_over or (self._fate.over and not self._fate.closed)
         if not self._loop.has_ended:
-            self._loop.call(self._owner, self._release)
+            self._loop.call(self._owner, self._media.release)
+            self._late_end.stop()
         await super().aclose(timeout)
 
     # asyncio
@@ -257,12 +260,6 @@ class Bundle(Guarded):
             self._busy = False
             self._changed.unpark_all()
 
-    def _outline(self, kind: str, sdp: str) -> Outline:
-        try:
-            return check_bundle_description_untrusted(sdp)
-        except RemoteProtocolError as error:
-            raise NegotiationFailed(f"the {kind}: {error}") from error
-
     def _check_remote(self, described: Described) -> None:
         """Refuses another transport than the one that there is: aiortc cannot change to it."""
         if self._remote is not None and self._remote != described.identity:
@@ -308,11 +305,6 @@ class Bundle(Guarded):
         own = Own(transport.ice_parameters, transport.candidates, transport.fingerprints, role, transport.sctp.port)
         return write(sections, own, number=self._number, version=self._version, cname=self._media.cname)
 
-    def _release(self) -> None:
-        """What would outlive the connection."""
-        self._media.release()
-        self._late_end.stop()
-
     def _say_goodbye(self) -> None:
         """The other side wants no more."""
         if not self._fate.over:
@@ -339,9 +331,6 @@ class Bundle(Guarded):
                 self._say_goodbye()
             else:
                 self._fate.fail(reason)
-        self._changed.unpark_all()
-
-    def _on_consent(self) -> None:
         self._changed.unpark_all()
 
     def _on_packet_taken(self) -> None:

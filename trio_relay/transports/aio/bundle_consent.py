@@ -31,7 +31,7 @@ class Consent:
         silent: whether the other side has not answered for 2 to 10 s.
     """
 
-    def __init__(self, ice: RTCIceTransport, on_change: Callable[[], None]) -> None:
+    def __init__(self, ice: RTCIceTransport, on_change: Callable[[], object]) -> None:
         self.silent = False
         agent: Any = ice._connection
         agent.query_consent = self._query

@@ -28,8 +28,8 @@ __all__ = [
     "named_bytes",
     "repair_open_message",
     "route_repeats",
-    "set_enabled",
     "set_controlling",
+    "set_enabled",
     "set_roles",
 ]
 

@@ -94,9 +94,9 @@ class Guarded(ABC):
             raise NegotiationFailed(f"{doing}: {describe(error)}") from error
 
     @staticmethod
-    def _check_untrusted(kind: str, sdp: str, check: Callable[[str], None]) -> None:
+    def _check_untrusted(kind: str, sdp: str, check: Callable[[str], T]) -> T:
         try:
-            check(sdp)
+            return check(sdp)
         except RemoteProtocolError as error:
             raise NegotiationFailed(f"the {kind}: {error}") from error
 
