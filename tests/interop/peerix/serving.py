@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -48,10 +48,11 @@ async def bridge(port: int) -> AsyncIterator[int]:
 
         async with stream, trio.open_nursery() as nursery:
             nursery.start_soon(up)
-            while data := await stream.receive_some(1000):
-                at = chance.randrange(len(data))
-                for part in (data[:at], data[at:]):
-                    await socket.send_message(bytes(part))
+            with suppress(trio_websocket.ConnectionClosed):  # by the driver, before the broker
+                while data := await stream.receive_some(1000):
+                    at = chance.randrange(len(data))
+                    for part in (data[:at], data[at:]):
+                        await socket.send_message(bytes(part))
             nursery.cancel_scope.cancel()
         await socket.aclose()
 
