@@ -114,7 +114,7 @@ async def test_after_a_divided_network_healed_rooms_are_told_to_announce_themsel
                 at_alice._moved.set()  # once more, and soon
                 with trio.fail_after(100):
                     assert isinstance(await anext(alices), DriverInactive)
-                assert trio.current_time() - told[0] >= 60.0
+                assert trio.current_time() - told[0] > 59.0
             await at_alice.publish("room", b"here I am")
             await trio.sleep(1.0)
             assert got == [b"here I am"] * 2
