@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import trio
 
 from ..node.services import raise_alone
 from ..serving.failures import log_failure
-from ..transports.admission import Admission, TransportStatistics
-from ..transports.http import serve_http
+from ..serving.listener import Life, make_admission, require_unchanged
+from ..transports.admission import Admission
 from ..transports.routes import Route
 from ..wire.json import JSONValue
 from .config import BlobConfig, RelayConfig
@@ -39,26 +38,12 @@ _FIXED: Final = (
 
 
 class Relay:
-    """A relay server that is running.
+    """A relay server that is running."""
 
-    Attributes:
-        addresses: the ``host:port`` of each listener; empty if it has none of its own.
-    """
-
-    def __init__(
-        self,
-        core: RelayCore,
-        pages: Pages,
-        stop_listening: Callable[[], None],
-        end: Callable[[], None],
-        ended: trio.Event,
-    ) -> None:
+    def __init__(self, core: RelayCore, pages: Pages, life: Life) -> None:
         self._core: Final = core
         self._pages: Final = pages
-        self._stop_listening: Final = stop_listening
-        self._end: Final = end
-        self._ended: Final = ended
-        self.addresses: tuple[str, ...] = ()
+        self._life: Final = life
 
     def __repr__(self) -> str:
         return f"<Relay at {', '.join(self.addresses) or 'no address'}, {len(self.registry)} peers>"
@@ -72,6 +57,11 @@ class Relay:
     def blob_store(self) -> BlobStore | None:
         """The blob store, or None where there is none."""
         return self._core.blobs.store if self._core.blobs is not None else None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The ``host:port`` of each listener; empty if it has none of its own."""
+        return self._life.addresses
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -117,9 +107,7 @@ class Relay:
             ValueError: an option is not as it was that can not be changed: ``listen``, ``tls``, ``key_store``,
                 ``blob_store``, ``max_message``, ``stats_window``, ``stats_history``, ``limits``.
         """
-        for name in _FIXED:
-            if getattr(config, name) != getattr(self._core.config, name):
-                raise ValueError(f"expected the {name} that the relay was started with: it can not be changed")
+        require_unchanged("relay", _FIXED, self._core.config, config)
         self._core.configure(config)
 
     async def check_keys(self) -> None:
@@ -133,12 +121,7 @@ class Relay:
         `RelayConfig.hook_timeout` more, if `Hooks.on_peer_disconnect` takes so long. When it returns, `serve_relay`
         does.
         """
-        self._stop_listening()
-        try:
-            await self._core.drain()
-        finally:
-            self._end()
-        await self._ended.wait()
+        await self._life.close(self._core.drain)
 
 
 async def serve_relay(
@@ -190,46 +173,22 @@ async def _close(store: object, timeout: float) -> None:
 async def _start(
     config: RelayConfig, blobs: Blobs | None, nursery: trio.Nursery, ended: trio.Event, admission: Admission | None
 ) -> Relay:
-    if config.listen is not None:
-        admission = Admission(config.limits, TransportStatistics())
+    own = make_admission(config.limits) if config.listen is not None else None
+    life = Life(nursery, ended)
 
     def start_soon(function: Callable[[], Awaitable[None]]) -> None:
         nursery.start_soon(function)
 
-    core = RelayCore(config, start_soon, blobs, admission)
-    pages = Pages(core, admission)
-    listening = trio.CancelScope()
-    relay = Relay(core, pages, listening.cancel, nursery.cancel_scope.cancel, ended)
+    core = RelayCore(config, start_soon, blobs, own or admission)
+    relay = Relay(core, Pages(core, own or admission), life)
     nursery.start_soon(core.watching.run)
     nursery.start_soon(core.heartbeat.run)
     if isinstance(config.key_store, ChangingKeyStore):
         nursery.start_soon(core.key_checks.watch, config.key_store)
     nursery.start_soon(core.key_checks.run)
-    if config.listen is not None:
-        assert admission is not None
-        relay.addresses = tuple(await nursery.start(partial(_listen, relay, config, admission, listening, nursery)))
+    if own is not None:
+        await life.listen(config.listen_addresses, relay.routes(), limits=config.limits, admission=own, tls=config.tls)
     return relay
-
-
-async def _listen(
-    relay: Relay,
-    config: RelayConfig,
-    admission: Admission,
-    scope: trio.CancelScope,
-    nursery: trio.Nursery,
-    *,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
-    with scope:
-        await serve_http(
-            config.listen_addresses,
-            relay.routes(),
-            limits=config.limits,
-            admission=admission,
-            tls=config.tls,
-            handler_nursery=nursery,
-            task_status=task_status,
-        )
 
 
 def _make_blobs(config: RelayConfig) -> Blobs | None:

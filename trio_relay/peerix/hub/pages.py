@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ...serving.exposition import CONTENT_TYPE
 from ...serving.operator import is_at_this_machine
 from ...transports.admission import Admission
 from ...transports.routes import Request, Response
 from ...wire.json import JSONValue, encode
 from .core import HubCore
-from .metrics import CONTENT_TYPE, write_metrics
+from .metrics import write_metrics
 from .statistics import HubStatistics
 
 __all__ = ["Pages"]

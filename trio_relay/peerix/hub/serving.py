@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import trio
 
-from ...limits import Limits
 from ...node.services import raise_alone
-from ...transports.admission import Admission, TransportStatistics
-from ...transports.http import serve_http
+from ...serving.listener import Life, make_admission, require_unchanged
+from ...transports.admission import Admission
 from ...transports.routes import Route
 from ...wire.json import JSONValue
 from .config import HubConfig
@@ -28,31 +24,22 @@ __all__ = ["FIXED", "Hub", "serve_hub"]
 
 
 class Hub:
-    """A hub that is running.
+    """A hub that is running."""
 
-    Attributes:
-        addresses: the ``host:port`` of each listener; empty if it has none of its own.
-    """
-
-    def __init__(
-        self,
-        core: HubCore,
-        admission: Admission | None,
-        stop_listening: Callable[[], None],
-        end: Callable[[], None],
-        ended: trio.Event,
-    ) -> None:
+    def __init__(self, core: HubCore, admission: Admission | None, life: Life) -> None:
         self._core: Final = core
-        self._stop_listening: Final = stop_listening
-        self._end: Final = end
-        self._ended: Final = ended
+        self._life: Final = life
         self._sessions: Final = Sessions(core)
         self._sockets: Final = Sockets(core, self._sessions, admission)
         self._pages: Final = Pages(core, self.statistics, admission if core.config.listen is not None else None)
-        self.addresses: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Hub at {', '.join(self.addresses) or 'no address'}>"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The ``host:port`` of each listener; empty if it has none of its own."""
+        return self._life.addresses
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -76,9 +63,7 @@ class Hub:
                 is none.
             ImportError: `jwt` is given, and PyJWT is not installed.
         """
-        for name in sorted(FIXED):
-            if getattr(config, name) != getattr(self.config, name):
-                raise ValueError(f"expected the {name} that the hub was started with: it can not be changed")
+        require_unchanged("hub", FIXED, self.config, config)
         self._core.configure(config)
 
     def statistics(self) -> HubStatistics:
@@ -125,12 +110,7 @@ class Hub:
 
         Takes `HubConfig.drain_timeout` at most. When it returns, `serve_hub` does.
         """
-        self._stop_listening()
-        try:
-            await self._core.drain()
-        finally:
-            self._end()
-        await self._ended.wait()
+        await self._life.close(self._core.drain)
 
 
 async def serve_hub(
@@ -167,41 +147,11 @@ async def serve_hub(
 
 
 async def _start(config: HubConfig, nursery: trio.Nursery, ended: trio.Event, admission: Admission | None) -> Hub:
-    if config.listen is not None:
-        admission = Admission(_limits(config), TransportStatistics())
-    core, listening = HubCore(config), trio.CancelScope()
-    hub = Hub(core, admission, listening.cancel, nursery.cancel_scope.cancel, ended)
+    own = make_admission(config.limits, config.max_clients) if config.listen is not None else None
+    life = Life(nursery, ended)
+    hub = Hub(HubCore(config), own or admission, life)
     nursery.start_soon(hub._sessions.watch)
-    if config.listen is not None:
-        assert admission is not None
-        hub.addresses = tuple(await nursery.start(partial(_listen, hub, config, admission, listening, nursery)))
+    if own is not None:
+        routes = [*hub.routes(), *hub.own_pages()]
+        await life.listen(config.listen_addresses, routes, limits=config.limits, admission=own, tls=config.tls)
     return hub
-
-
-def _limits(config: HubConfig) -> Limits:
-    """With room for as many sockets as there may be clients, and strangers, unless somebody chose."""
-    limits = config.limits
-    if limits.connections != Limits().connections:
-        return limits
-    return replace(limits, connections=max(limits.connections, config.max_clients + limits.unproven_connections))
-
-
-async def _listen(
-    hub: Hub,
-    config: HubConfig,
-    admission: Admission,
-    scope: trio.CancelScope,
-    nursery: trio.Nursery,
-    *,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
-    with scope:
-        await serve_http(
-            config.listen_addresses,
-            [*hub.routes(), *hub.own_pages()],
-            limits=config.limits,
-            admission=admission,
-            tls=config.tls,
-            handler_nursery=nursery,
-            task_status=task_status,
-        )

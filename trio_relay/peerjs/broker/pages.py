@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ...serving.client_address import parse_networks
+from ...serving.exposition import CONTENT_TYPE
 from ...serving.operator import is_at_this_machine
 from ...transports.admission import Admission
 from ...transports.routes import Headers, Request, Response
 from ...wire.json import JSONValue, encode
-from .metrics import CONTENT_TYPE, write_metrics
+from .metrics import write_metrics
 
 if TYPE_CHECKING:
     from .broker import BrokerCore

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import trio
 
-from ...limits import Limits
 from ...node.services import raise_alone
-from ...transports.admission import Admission, TransportStatistics
-from ...transports.http import serve_http
+from ...serving.listener import Life, make_admission, require_unchanged
+from ...transports.admission import Admission
 from ...transports.routes import Check, Request, Response, Route
 from ...wire.json import JSONValue
 from .broker import BrokerCore
@@ -30,26 +27,12 @@ _BAD_PATH: Final = Response.typed(400, b"Bad Request", "text/html")
 
 
 class Broker:
-    """A broker that is running.
+    """A broker that is running."""
 
-    Attributes:
-        addresses: the ``host:port`` of each listener; empty if it has none of its own.
-    """
-
-    def __init__(
-        self,
-        core: BrokerCore,
-        pages: Pages,
-        stop_listening: Callable[[], None],
-        end: Callable[[], None],
-        ended: trio.Event,
-    ) -> None:
+    def __init__(self, core: BrokerCore, pages: Pages, life: Life) -> None:
         self._core: Final = core
         self._pages: Final = pages
-        self._stop_listening: Final = stop_listening
-        self._end: Final = end
-        self._ended: Final = ended
-        self.addresses: tuple[str, ...] = ()
+        self._life: Final = life
 
     def __repr__(self) -> str:
         return f"<Broker at {', '.join(self.addresses) or 'no address'}, {len(self.clients)} clients>"
@@ -58,6 +41,11 @@ class Broker:
     def clients(self) -> Collection[str]:
         """The ids of all clients that are registered: a view, which changes as they come and go."""
         return self._core.tables.members.keys()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The ``host:port`` of each listener; empty if it has none of its own."""
+        return self._life.addresses
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -81,9 +69,7 @@ class Broker:
             ValueError: an option is not as it was that can not be changed: ``listen``, ``path``, ``key``, ``tls``,
                 ``trusted_proxies``, ``max_message``, ``relayed``, ``limits``.
         """
-        for name in sorted(FIXED):
-            if getattr(config, name) != getattr(self.config, name):
-                raise ValueError(f"expected the {name} that the broker was started with: it can not be changed")
+        require_unchanged("broker", FIXED, self.config, config)
         self._core.configure(config)
 
     def statistics(self) -> BrokerStatistics:
@@ -141,12 +127,7 @@ class Broker:
         Takes `BrokerConfig.drain_timeout` at most, and with a listener of its own up to `BrokerConfig.hook_timeout` if
         `BrokerHooks.on_disconnect` takes so long. When it returns, `serve_broker` does.
         """
-        self._stop_listening()
-        try:
-            await self._core.drain()
-        finally:
-            self._end()
-        await self._ended.wait()
+        await self._life.close(self._core.drain)
 
 
 async def serve_broker(
@@ -181,21 +162,19 @@ async def serve_broker(
 
 
 async def _start(config: BrokerConfig, nursery: trio.Nursery, ended: trio.Event, admission: Admission | None) -> Broker:
-    if config.listen is not None:
-        admission = Admission(_limits(config), TransportStatistics())
+    # Sockets: those of clients, and both ends of meetings.
+    own = make_admission(config.limits, config.sockets) if config.listen is not None else None
+    life = Life(nursery, ended)
 
     def start_soon(function: Callable[[], Awaitable[None]]) -> None:
         nursery.start_soon(function)
 
-    core = BrokerCore(config, start_soon, admission)
-    pages = Pages(core, admission, alone=config.listen is not None)
-    listening = trio.CancelScope()
-    broker = Broker(core, pages, listening.cancel, nursery.cancel_scope.cancel, ended)
+    core = BrokerCore(config, start_soon, own or admission)
+    broker = Broker(core, Pages(core, own or admission, alone=own is not None), life)
     nursery.start_soon(core.watch_silent)
     nursery.start_soon(core.watch_waiting)
-    if config.listen is not None:
-        assert admission is not None
-        broker.addresses = tuple(await nursery.start(partial(_listen, broker, config, admission, listening, nursery)))
+    if own is not None:
+        await life.listen(config.listen_addresses, broker.routes(), limits=config.limits, admission=own, tls=config.tls)
     return broker
 
 
@@ -206,32 +185,3 @@ def _only_at(path: str) -> Check:
         return None if request.path == path else _BAD_PATH
 
     return check
-
-
-def _limits(config: BrokerConfig) -> Limits:
-    """With room for as many sockets as there may be clients, ends of meetings, and strangers, unless somebody chose."""
-    limits = config.limits
-    if limits.connections != Limits().connections:
-        return limits
-    return replace(limits, connections=max(limits.connections, config.sockets + limits.unproven_connections))
-
-
-async def _listen(
-    broker: Broker,
-    config: BrokerConfig,
-    admission: Admission,
-    scope: trio.CancelScope,
-    nursery: trio.Nursery,
-    *,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
-    with scope:
-        await serve_http(
-            config.listen_addresses,
-            broker.routes(),
-            limits=config.limits,
-            admission=admission,
-            tls=config.tls,
-            handler_nursery=nursery,
-            task_status=task_status,
-        )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ...serving.exposition import CONTENT_TYPE
 from ...serving.hook_calls import HookFailed, call_hook
 from ...transports.admission import Admission
 from ...transports.routes import BodyIncomplete, BodyTooLarge, Headers, Request, Response
@@ -23,7 +24,7 @@ from ..metering import KeyTraffic, Window
 from ..registry import ChannelStatistics
 from .admin import mask_key, refuse_stranger
 from .blob_pages import BlobPages, blob_statistics, json_response
-from .metrics import CONTENT_TYPE, write_metrics
+from .metrics import write_metrics
 from .ui import LivePage
 
 if TYPE_CHECKING:
